@@ -1,0 +1,1 @@
+"""Software key backend: private keys sealed at rest under the master key."""
