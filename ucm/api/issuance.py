@@ -102,8 +102,8 @@ class IssuanceRequest:
     DER) the origin vouches for possession (key made by UCM, CMP POP, renewal). ``subject`` and
     ``names`` are what the caller asks for; with a CSR and both ``None`` the CSR's own are taken.
     CSR extensions are read, never copied. ``key`` is the stored key that belongs to the
-    certificate, ``new_key`` one that is stored with it. ``ca_id`` ``None`` with a ``signing_key``
-    makes a self-signed root.
+    certificate, ``new_key`` one that is stored with it. ``ca_id`` ``None`` makes a self-signed root
+    whose ``key`` or ``new_key`` signs.
     """
 
     origin: Origin
@@ -198,7 +198,7 @@ class IssuedCertificate:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The request was stored and waits; ``resume(request_id)`` starts it again from the first step."""
+    """The request was stored and waits; ``resume(request_id)`` starts it again from step one."""
 
     request_id: int
     reason: str
