@@ -1,4 +1,4 @@
-"""What plugins return from collect hooks: frozen records that the host checks before it uses them."""
+"""What plugins return from collect hooks: frozen records, checked by the host before use."""
 
 from __future__ import annotations
 

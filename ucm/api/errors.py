@@ -162,7 +162,7 @@ class KeyUnavailable(UcmError):
 
 
 class SafeMode(KeyUnavailable):
-    """Sealed keys exist but the master key is missing or wrong: everything that needs keys stops."""
+    """Sealed keys exist but the master key is missing or wrong: what needs keys stops."""
 
     code = "safe-mode"
     title = "Safe mode"

@@ -63,7 +63,7 @@ def ucm_models() -> Iterable[type[DeclarativeBase]] | None:
 
 @hookspec
 def ucm_migrations() -> Migrations | None:
-    """The package of the plugin's Alembic revisions; ids ``<name>_0001``, branch label ``<name>``."""
+    """Package of the plugin's Alembic revisions; ids ``<name>_0001``, branch label ``<name>``."""
 
 
 @hookspec
