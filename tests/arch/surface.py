@@ -16,6 +16,7 @@ from types import ModuleType
 import ucm.api
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_SET = re.compile(r"(?<=frozenset\(){([^{}]*)}")
 _PRODUCED = re.compile(r"__\w+__|_\w*|model_\w+")  # by dataclass, pydantic, or not for others
 
 
@@ -81,7 +82,12 @@ def _signature(function: object) -> str:
         text = str(inspect.signature(function))
     except (TypeError, ValueError):
         return "(...)"
-    return _ADDRESS.sub("", text)
+    return _SET.sub(_sorted_set, _ADDRESS.sub("", text))
+
+
+def _sorted_set(found: re.Match[str]) -> str:
+    """Write a set default in one order: its own changes from run to run."""
+    return "{" + ", ".join(sorted(found[1].split(", "))) + "}"
 
 
 if __name__ == "__main__":
