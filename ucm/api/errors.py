@@ -172,6 +172,24 @@ class SafeMode(KeyUnavailable):
         self.extra["safe_mode"] = True
 
 
+class Busy(UcmError):
+    """Another process holds the database for longer than a writer waits; nothing was changed."""
+
+    code = "busy"
+    title = "Database is busy"
+
+    def __init__(self, detail: str, *, retry_after: int = 1, hint: str | None = None) -> None:
+        super().__init__(detail, hint=hint, extra={"retry_after": retry_after})
+        self.retry_after = retry_after
+
+
+class StorageFailed(UcmError):
+    """The database could not be reached or could not commit; nothing of the unit was kept."""
+
+    code = "storage-failed"
+    title = "Storage failed"
+
+
 class PluginUnavailable(UcmError):
     """A plugin that this operation must pass is not running; the operation stops rather than skip
     it.

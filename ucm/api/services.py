@@ -79,9 +79,15 @@ class Target:
 class Transaction(Protocol):
     """One write unit: state, audit rows and events commit together or not at all."""
 
-    actor: Actor
-    session: Session
-    """For the owner's own tables only."""
+    @property
+    def actor(self) -> Actor:
+        """Who acts."""
+        ...
+
+    @property
+    def session(self) -> Session:
+        """For the owner's own tables only; flushed and closed when the unit ends."""
+        ...
 
     def audit(self, action: str, *, target: Target, success: bool = True, **facts: Any) -> None:
         """Add an audit row. Facts are JSON-able and never secret.
@@ -98,6 +104,15 @@ class Transaction(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """One consistent read."""
+
+    @property
+    def session(self) -> Session:
+        """For the owner's own tables only."""
+        ...
+
+
 class UnitOfWork(Protocol):
     """Begins transactions. Concurrent write units may share one durable commit (group commit)."""
 
@@ -107,7 +122,7 @@ class UnitOfWork(Protocol):
         """
         ...
 
-    def read(self) -> AbstractContextManager[Session]:
+    def read(self) -> AbstractContextManager[Reader]:
         """A consistent read; writes are refused."""
         ...
 

@@ -34,6 +34,27 @@ class PublicationUrls:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CaPublication:
+    """What an operator set for one authority; lists may hold the placeholder ``{ca_refid}``."""
+
+    named_urls: bool = False
+    cdp_enabled: bool = False
+    cdp_urls: tuple[str, ...] = ()
+    ocsp_enabled: bool = False
+    ocsp_urls: tuple[str, ...] = ()
+    aia_ca_issuers_enabled: bool = False
+    aia_ca_issuers_urls: tuple[str, ...] = ()
+    cps_enabled: bool = False
+    cps_uri: str | None = None
+    cps_oid: str | None = None
+    crl_validity_days: int = 7
+    crl_publish_interval_hours: int = 24
+    crl_digest: str = "auto"
+    delta_crl_enabled: bool = False
+    delta_crl_interval: int = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CaView:
     """One authority.
     ``certificate`` is parsed once per row version and shared: treat it as read-only.
@@ -56,6 +77,8 @@ class CaView:
     digest: str
     path_length: int | None
     urls: PublicationUrls
+    publication: CaPublication = CaPublication()
+    url_slug: str | None = None
     imported_from: str | None
     created_at: datetime
     created_by: str
@@ -104,8 +127,15 @@ class CertificateView:
     renewed_by: int | None
     is_ca: bool
     state: str
+    """``issued``, ``issued_unclaimed`` or ``imported``."""
     created_at: datetime
     created_by: str
+    thumbprint_sha1: str = ""
+    spki_sha256: str = ""
+    ocsp_uri: str | None = None
+    must_staple: bool = False
+    client: str = ""
+    idempotency_key: str | None = None
     der: bytes = field(default=b"", repr=False)
 
     def status(self, now: datetime) -> CertificateStatus:
