@@ -1,0 +1,1 @@
+"""HTTP: the application, who may call it, and how answers and errors look."""

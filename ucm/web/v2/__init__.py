@@ -1,0 +1,1 @@
+"""REST API version 2, one module per resource."""
