@@ -40,7 +40,8 @@ run: $(run_stamp) ## start the server (https 127.0.0.1:8443, http 127.0.0.1:8080
 venv: $(STAMP)-dev ## make or refresh .venv with the development set
 
 test: venv peers lint ## every check: peers, lint, and all tests on SQLite and PostgreSQL
-	@$(BIN)/python -m pytest $(SUITES) -q -n $(JOBS) --dist loadscope --database $(DATABASE) $(ARGS)
+	@$(BIN)/python -m pytest $(SUITES) -n $(JOBS) --dist loadscope --database $(DATABASE) \
+	  --durations 10 --durations-min 5 $(ARGS)
 
 unit: $(STAMP)-dev ## the quick part: unit and architecture tests on SQLite
 	@$(BIN)/python -m pytest $(wildcard tests/unit tests/arch) -q -n $(JOBS) $(ARGS)
