@@ -15,7 +15,7 @@ def test_no_file_is_longer_than_the_limit(sources):
 
 def test_no_module_is_named_for_what_it_is_not(production):
     """`utils` and `helpers` gather what nobody placed; a module is named for what it holds."""
-    names = ("utils", "util", "helpers", "helper", "common", "misc", "mixins")
+    names = ("utils", "util", "helpers", "helper", "misc", "mixins")
     vague = [
         source.path
         for source in production
