@@ -1,0 +1,1 @@
+"""Contract kits: what an extension must do, as tests that its author runs."""
