@@ -1,0 +1,1 @@
+"""Request bodies and query parameters of the PKI resources."""

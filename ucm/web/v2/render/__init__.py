@@ -1,0 +1,1 @@
+"""Views to the JSON objects of the API."""
