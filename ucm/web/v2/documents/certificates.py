@@ -13,8 +13,8 @@ from ucm.api.views import CertificateView, CsrView
 from ucm.api.x509 import pem
 from ucm.domain.compliance import assess
 from ucm.web.envelope import timestamp
-from ucm.web.v2.render.extensions import extensions_json
-from ucm.web.v2.render.subject import subject_fields
+from ucm.web.v2.documents.extensions import extensions_json
+from ucm.web.v2.documents.subject import subject_fields
 
 _EC_BITS = {"EC-P256": 256, "EC-P384": 384, "EC-P521": 521}
 

@@ -14,9 +14,9 @@ from ucm.api.views import CaPublication, CaView
 from ucm.api.x509 import fingerprint, pem
 from ucm.services.imports import spki_of
 from ucm.web.envelope import timestamp
-from ucm.web.v2.render.certificates import chain_json
-from ucm.web.v2.render.extensions import extensions_json
-from ucm.web.v2.render.subject import subject_fields
+from ucm.web.v2.documents.certificates import chain_json
+from ucm.web.v2.documents.extensions import extensions_json
+from ucm.web.v2.documents.subject import subject_fields
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
