@@ -1,0 +1,1 @@
+"""The plugin host, the settings, the scheduler and the composition root."""

@@ -1,0 +1,313 @@
+"""The plugin host: discover, select, load, validate, contribute, migrate, start, stop.
+
+Each plugin goes through each step by itself. A failure takes out that plugin, blocks those that
+require it, and leaves the core and the others alone; ``strict`` turns it into an exception.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from ucm.api.contributions import ErrorRenderer, Routes
+from ucm.api.errors import KeyUnavailable, UcmError
+from ucm.api.keys import KeyBackend
+from ucm.api.services import Clock, PluginContext
+from ucm.runtime.boot import BootError
+from ucm.runtime.contribute import Names, collect_static, collect_with_context
+from ucm.runtime.contributions import Contributions, merged
+from ucm.runtime.discovery import Candidate, Wanted, declared, missing_extra
+from ucm.runtime.dispatch import Dispatcher, isolated
+from ucm.runtime.registry import Plugin, PluginRefused, PluginState, Registry, State, Step
+from ucm.runtime.routes import check_prefixes, within
+from ucm.runtime.validate import manifest_of, new_manager, register
+
+log = logging.getLogger("ucm.plugins")
+
+STOP_SECONDS = 5.0
+_REASON_LENGTH = 400
+
+
+class PluginHost:
+    """All plugins of this process. Call the steps in order: ``load``, ``contribute``, ``start``."""
+
+    def __init__(
+        self,
+        candidates: Iterable[Candidate],
+        *,
+        wanted: Iterable[Wanted],
+        clock: Clock,
+        names: Names,
+        strict: bool = False,
+    ) -> None:
+        self.registry = Registry()
+        self.dispatcher = Dispatcher(self.registry, clock=clock)
+        self._clock = clock
+        self._names = names
+        self._strict = strict
+        self._manager = new_manager()
+        chosen = {item.name: item for item in wanted}
+        kept: dict[str, Candidate] = {}
+        for candidate in candidates:
+            if candidate.shadowed_by is not None:
+                self.registry.shadowed.append(candidate)
+            else:
+                kept[candidate.name] = candidate
+        for name in [*chosen, *(name for name in kept if name not in chosen)]:
+            item = chosen.get(name)
+            plugin = Plugin(
+                candidate=kept[name],
+                enabled=item is not None,
+                required=item is not None and item.required,
+            )
+            if item is None:
+                plugin.state, plugin.step = State.DISABLED, Step.SELECT
+                plugin.reason = "not in UCM_PLUGINS"
+            self.registry.add(plugin)
+
+    # --- steps ---------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Import the selected plugins, validate them and collect what needs no context."""
+        for plugin in self.registry.alive():
+            self._attempt(plugin, Step.LOAD, call=partial(self._import, plugin))
+        self._order()
+        self._block_dependents()
+        for plugin in self.registry.alive():
+            if not plugin.alive:  # blocked by one that failed a moment ago
+                continue
+            self._attempt(plugin, Step.VALIDATE, call=partial(self._validate, plugin))
+            if plugin.alive:
+                self._attempt(plugin, Step.CONTRIBUTE, call=partial(self._collect_static, plugin))
+        self.dispatcher.bind()
+
+    def each(self, step: Step, *, call: Callable[[Plugin], object]) -> None:
+        """Run one step for every plugin that is alive, in start order."""
+        for plugin in self.registry.alive():
+            if plugin.alive:
+                self._attempt(plugin, step, call=partial(call, plugin))
+
+    def contribute(self, make_context: Callable[[Plugin], PluginContext]) -> None:
+        """Collect what needs the context: routes, jobs, key backends, lints and the rest."""
+        self.each(Step.CONTRIBUTE, call=partial(self._collect_with_context, make_context))
+
+    def start(self) -> None:
+        """Start every plugin. Raises ``BootError`` when a required one (``x!``) does not run."""
+        self.each(Step.START, call=self._start)
+        for plugin in self.registry:
+            if plugin.required and plugin.state is not State.RUNNING:
+                raise BootError(
+                    f"UCM_PLUGINS requires {plugin.name!r} (with '!'), which is "
+                    f"{plugin.state.value} "
+                    f"at step {plugin.step.value}: {plugin.reason}",
+                    hint="Repair it, or take the '!' away to start without it.",
+                )
+
+    def stop(self) -> None:
+        """Stop what was started, in reverse order; each plugin has a few seconds."""
+        for plugin in reversed(list(self.registry)):
+            if not plugin.started:
+                continue
+            plugin.started = False
+            ask = partial(self.dispatcher.collect, plugin, "ucm_stop", ctx=plugin.context)
+            outcome: list[Any] = []
+            thread = threading.Thread(
+                target=lambda ask=ask, outcome=outcome: outcome.append(ask()),
+                name=f"stop-{plugin.name}",
+                daemon=True,
+            )
+            thread.start()
+            thread.join(STOP_SECONDS)
+            if thread.is_alive():
+                log.error("plugin %s did not stop within %.0f s", plugin.name, STOP_SECONDS)
+            elif outcome and outcome[0].error is not None:
+                log.error("plugin %s failed to stop", plugin.name, exc_info=outcome[0].error)
+            plugin.state, plugin.step = State.STOPPED, Step.STOP
+
+    # --- questions -----------------------------------------------------------------------------
+
+    def states(self) -> list[PluginState]:
+        """Every installed plugin with its state and reason, by name."""
+        return self.registry.states(now=self._clock.monotonic())
+
+    @property
+    def contributions(self) -> Contributions:
+        """What the plugins that are up bring together, in start order."""
+        return merged(plugin.contributions for plugin in self.registry.alive())
+
+    def owned(self) -> list[tuple[Plugin, Contributions]]:
+        """Contributions by plugin, in start order."""
+        return [(plugin, plugin.contributions) for plugin in self.registry.alive()]
+
+    def key_backend(self, kind: str) -> KeyBackend:
+        """The backend of that kind. Raises ``KeyUnavailable`` when no running plugin brings it."""
+        for plugin in self.registry:
+            if plugin.state is not State.RUNNING:
+                continue
+            for backend in plugin.contributions.key_backends:
+                if backend.kind == kind:
+                    return backend
+        raise KeyUnavailable(
+            f"No running plugin offers the key backend {kind!r}.",
+            hint="See /api/v2/plugins for the state of the plugin that should; keys stay where "
+            "they are.",
+        )
+
+    @property
+    def routes(self) -> tuple[Routes, ...]:
+        """Blueprints of the plugins that are up."""
+        return self.contributions.routes
+
+    @property
+    def error_renderers(self) -> tuple[ErrorRenderer, ...]:
+        """Error renderers of the plugins that are up."""
+        return self.contributions.error_renderers
+
+    def request_failed(self, path: str, error: BaseException) -> None:
+        """Count an unforeseen error of a view for the plugin that owns the path, if one does."""
+        for plugin in self.registry.alive():
+            prefixes = plugin.manifest.url_prefixes if plugin.manifest else ()
+            if any(within(path, prefix) for prefix in prefixes):
+                self.dispatcher.fault(plugin, "request", error=error)
+
+    # --- one plugin ----------------------------------------------------------------------------
+
+    def _import(self, plugin: Plugin) -> None:
+        plugin.instance = plugin.candidate.load()
+        manifest = manifest_of(plugin.instance, name=plugin.name)
+        plugin.manifest, plugin.guards = manifest, manifest.guards
+
+    def _validate(self, plugin: Plugin) -> None:
+        assert plugin.manifest is not None and plugin.instance is not None  # noqa: S101 PT018 loaded
+        others = [
+            (prefix, other.name)
+            for other in self.registry.alive()
+            if other is not plugin and other.manifest and other.hooks
+            for prefix in other.manifest.url_prefixes
+        ]
+        check_prefixes(plugin.manifest.url_prefixes, others=others)
+        plugin.hooks = register(self._manager, plugin.instance, name=plugin.name)
+
+    def _collect_static(self, plugin: Plugin) -> None:
+        assert plugin.manifest is not None  # noqa: S101 loaded
+        result = collect_static(
+            partial(self._ask, plugin), manifest=plugin.manifest, names=self._names
+        )
+        for module in result.hookspecs:
+            self._manager.add_hookspecs(module)
+        plugin.contributions = result
+
+    def _collect_with_context(
+        self, make_context: Callable[[Plugin], PluginContext], plugin: Plugin
+    ) -> None:
+        assert plugin.manifest is not None  # noqa: S101 loaded
+        plugin.context = make_context(plugin)
+        plugin.contributions = collect_with_context(
+            partial(self._ask, plugin, ctx=plugin.context),
+            manifest=plugin.manifest,
+            names=self._names,
+            static=plugin.contributions,
+        )
+
+    def _start(self, plugin: Plugin) -> None:
+        plugin.started = True  # before: one that fails half way may still have something to release
+        self._ask(plugin, "ucm_start", ctx=plugin.context)
+        plugin.state, plugin.step, plugin.reason = State.RUNNING, Step.RUN, ""
+
+    def _ask(self, plugin: Plugin, hook: str, **values: object) -> Any:
+        outcome = self.dispatcher.collect(plugin, hook, **values)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.value
+
+    def _attempt(self, plugin: Plugin, step: Step, *, call: Callable[[], object]) -> None:
+        plugin.step = step
+        error = isolated(call).error
+        if error is None:
+            return
+        state, reason = self._explain(plugin, error)
+        if plugin.manifest is None:
+            plugin.guards = declared(plugin.candidate.module).guards
+        self._names.release(plugin.name)
+        if plugin.hooks:
+            self._manager.unregister(plugin.instance)
+        plugin.fail(step, reason=reason, error=error, state=state)
+        log.error(
+            "plugin %s is %s at step %s: %s", plugin.name, state.value, step.value, reason,
+            exc_info=None if isinstance(error, PluginRefused) else error,
+        )  # fmt: skip
+        if self._strict:
+            raise error
+        self._block_dependents()
+
+    def _explain(self, plugin: Plugin, error: BaseException) -> tuple[State, str]:
+        if isinstance(error, PluginRefused):
+            return error.state, str(error)
+        if isinstance(error, UcmError):
+            return State.FAILED, error.detail
+        extra = (
+            plugin.manifest.extra if plugin.manifest else declared(plugin.candidate.module).extra
+        )
+        command = missing_extra(error, candidate=plugin.candidate, extra=extra)
+        text = f"{type(error).__name__}: {error}".splitlines()[0][:_REASON_LENGTH]
+        if command:
+            return State.FAILED, f"{text}; its packages are not installed, run: {command}"
+        return State.FAILED, text
+
+    # --- order ---------------------------------------------------------------------------------
+
+    def _order(self) -> None:
+        """Requirements and ``after`` first; else as selected. Plugins in a circle of requirements
+        fail.
+        """
+        waiting = {plugin.name: plugin for plugin in self.registry.alive()}
+        ordered: list[str] = []
+        while waiting:
+            ready = [name for name, item in waiting.items() if not _before(item) & set(waiting)]
+            if not ready:  # `after` is a wish: drop it before failing anybody
+                ready = [
+                    name for name, item in waiting.items() if not _requires(item) & set(waiting)
+                ]
+            if not ready:
+                circle = ", ".join(sorted(waiting))
+                for plugin in waiting.values():
+                    plugin.fail(Step.VALIDATE, reason=f"these plugins require each other: {circle}")
+                break
+            ordered.append(ready[0])
+            del waiting[ready[0]]
+        self.registry.reorder(ordered)
+
+    def _block_dependents(self) -> None:
+        changed = True
+        while changed:
+            changed = False
+            for plugin in self.registry.alive():
+                for name in sorted(_requires(plugin)):
+                    other = self.registry.get(name)
+                    if other is not None and other.alive:
+                        continue
+                    plugin.fail(
+                        plugin.step, reason=_blocked_by(name, other=other), state=State.BLOCKED
+                    )
+                    self._names.release(plugin.name)
+                    changed = True
+                    break
+
+
+def _requires(plugin: Plugin) -> set[str]:
+    return set(plugin.manifest.requires) if plugin.manifest else set()
+
+
+def _before(plugin: Plugin) -> set[str]:
+    return _requires(plugin) | (set(plugin.manifest.after) if plugin.manifest else set())
+
+
+def _blocked_by(name: str, *, other: Plugin | None) -> str:
+    if other is None:
+        return f"requires the plugin {name!r}, which is not installed"
+    if not other.enabled:
+        return f"requires the plugin {name!r}, which is not enabled; add it to UCM_PLUGINS"
+    return f"requires the plugin {name!r}, which is {other.state.value}: {other.reason}"
