@@ -6,13 +6,14 @@ require it, and leaves the core and the others alone; ``strict`` turns it into a
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from ucm.api.contributions import ErrorRenderer, Routes
+from ucm.api.contributions import ErrorRenderer, HealthCheck, HealthResult, Metric, Routes
 from ucm.api.errors import KeyUnavailable, UcmError
 from ucm.api.keys import KeyBackend
 from ucm.api.services import Clock, PluginContext
@@ -165,6 +166,44 @@ class PluginHost:
     def error_renderers(self) -> tuple[ErrorRenderer, ...]:
         """Error renderers of the plugins that are up."""
         return self.contributions.error_renderers
+
+    @property
+    def health_checks(self) -> tuple[HealthCheck, ...]:
+        """Health checks named ``<plugin>.<check>``; one that raises is unhealthy and counted."""
+        return tuple(
+            dataclasses.replace(
+                check,
+                name=f"{plugin.name}.{check.name}",
+                check=partial(self._check_health, plugin, check),
+            )
+            for plugin, parts in self.owned()
+            for check in parts.health_checks
+        )
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Metrics of the plugins that are up; one that raises has no samples and is counted."""
+        return tuple(
+            dataclasses.replace(metric, read=partial(self._read_metric, plugin, metric))
+            for plugin, parts in self.owned()
+            for metric in parts.metrics
+        )
+
+    def _check_health(self, plugin: Plugin, check: HealthCheck) -> HealthResult:
+        outcome = isolated(check.check)
+        if isinstance(outcome.value, HealthResult):
+            return outcome.value
+        error = outcome.error or TypeError("a health check must return a HealthResult")
+        self.dispatcher.fault(plugin, f"health check {check.name}", error=error)
+        return HealthResult(ok=False, detail="The check failed; the server's log says why.")
+
+    def _read_metric(self, plugin: Plugin, metric: Metric) -> Mapping[tuple[str, ...], float]:
+        outcome = isolated(metric.read)
+        if outcome.error is None and isinstance(outcome.value, Mapping):
+            return outcome.value
+        error = outcome.error or TypeError("a metric must return a mapping of labels to numbers")
+        self.dispatcher.fault(plugin, f"metric {metric.name}", error=error)
+        return {}
 
     def request_failed(self, path: str, error: BaseException) -> None:
         """Count an unforeseen error of a view for the plugin that owns the path, if one does."""
