@@ -22,6 +22,11 @@ def is_sealed(text: str) -> bool:
     return text.startswith(PREFIX)
 
 
+def _token(sealed: str) -> bytes:
+    # Fernet raises ValueError for text beyond ASCII; as bytes it is an invalid token like any other.
+    return sealed.removeprefix(PREFIX).encode("ascii", "replace")
+
+
 class MasterKey:
     """One Fernet key: 32 random bytes, written as 44 characters of URL-safe base64.
 
@@ -132,7 +137,7 @@ class MasterKeys:
                 hint="Run encrypt-all-keys on the security page.",
             )
         try:
-            return self._multi.decrypt(sealed[len(PREFIX) :])
+            return self._multi.decrypt(_token(sealed))
         except InvalidToken:
             raise KeyUnavailable(
                 "This secret is damaged or was sealed under another master key.",
@@ -151,7 +156,7 @@ class MasterKeys:
     def is_current(self, sealed: str) -> bool:
         """Whether the text is sealed under the newest key."""
         try:
-            self.newest.fernet.decrypt(sealed.removeprefix(PREFIX))
+            self.newest.fernet.decrypt(_token(sealed))
         except InvalidToken:
             return False
         return True
@@ -164,22 +169,25 @@ class MasterKeys:
 class Keyring:
     """Implements `ucm.api.services.Sealer` with the master keys of the moment.
 
-    `current` gives the keys, or raises `SafeMode`; it is asked at every use, so that a rotation in
-    another process is seen at once.
+    `sealing` and `unsealing` give the keys, or raise `SafeMode`; they are asked at every use, so
+    that a rotation in another process is seen at once.
     """
 
-    __slots__ = ("_current",)
+    __slots__ = ("_sealing", "_unsealing")
 
-    def __init__(self, current: Callable[[], MasterKeys]) -> None:
-        self._current = current
+    def __init__(
+        self, *, sealing: Callable[[], MasterKeys], unsealing: Callable[[], MasterKeys]
+    ) -> None:
+        self._sealing = sealing
+        self._unsealing = unsealing
 
     def __repr__(self) -> str:
         return "<keyring>"
 
     def seal(self, secret: bytes) -> str:
         """`ENC:` and a Fernet token. Raises `SafeMode`."""
-        return self._current().seal(secret)
+        return self._sealing().seal(secret)
 
     def unseal(self, sealed: str) -> bytes:
         """The secret. Raises `SafeMode`, or `KeyUnavailable` when this one text does not open."""
-        return self._current().unseal(sealed)
+        return self._unsealing().unseal(sealed)

@@ -1,0 +1,204 @@
+"""Private keys for the core and for plugins: which backend, which record, which purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from ucm.api.errors import Forbidden, Unsupported
+from ucm.api.keys import (
+    ExportingKeyBackend,
+    ImportingKeyBackend,
+    KeyBackend,
+    KeyPurpose,
+    KeyRecord,
+    KeyRef,
+    KeySpec,
+    SigningKey,
+)
+from ucm.api.services import Transaction
+from ucm.store.uow import StoreTransaction, UnitOfWork
+
+DEFAULT_BACKEND = "softkeys"
+
+
+class KeyService:
+    """Implements `ucm.api.services.Keys` for the core; CA keys included.
+
+    `backends` finds a running backend by its kind and raises `KeyUnavailable` when there is none. A
+    key's purpose is fixed when it is stored: a `KeyRef` with another one finds nothing
+    (`NotFound`).
+    """
+
+    def __init__(
+        self,
+        *,
+        uow: UnitOfWork,
+        backends: Callable[[str], KeyBackend],
+        default_backend: Callable[[], str] = lambda: DEFAULT_BACKEND,
+    ) -> None:
+        self._uow = uow
+        self._backends = backends
+        self._default_backend = default_backend
+
+    def backend(self, kind: str | None = None) -> KeyBackend:
+        """The backend of that kind, or the one that new keys go to. Raises `KeyUnavailable`."""
+        return self._backends(kind or self._default_backend())
+
+    # --- making ---------------------------------------------------------------------------------
+
+    def make(self, spec: KeySpec, *, label: str, backend: str | None = None) -> KeyRecord:
+        """A new key that is not stored yet; takes seconds for large RSA keys, so outside of units.
+
+        Raises `Unsupported` with the list of what the backend makes, `KeyUnavailable`, `SafeMode`.
+        """
+        chosen = self.backend(backend)
+        if spec not in chosen.specs():
+            raise Unsupported(
+                f"The key backend {chosen.kind!r} makes no {spec.value} keys.",
+                hint=f"It makes {', '.join(each.value for each in chosen.specs())}.",
+            )
+        return chosen.generate(spec, label=label)
+
+    def take(self, pkcs8: bytes, *, label: str, backend: str | None = None) -> KeyRecord:
+        """A private key from elsewhere (unencrypted PKCS#8 DER) that is not stored yet.
+
+        Raises `Unsupported` (algorithm, or a backend that does not import), `Invalid`.
+        """
+        chosen = self.backend(backend)
+        if not isinstance(chosen, ImportingKeyBackend):
+            raise Unsupported(
+                f"The key backend {chosen.kind!r} takes no keys from elsewhere.",
+                hint="Import into a backend that does, or make a new key.",
+            )
+        return chosen.import_key(pkcs8, label=label)
+
+    def keep(
+        self, record: KeyRecord, *, purpose: KeyPurpose, label: str, tx: Transaction
+    ) -> KeyRef:
+        """Store a made or taken key in the given unit."""
+        return _store(tx).keys.add(record, purpose=purpose, label=label)
+
+    def generate(
+        self,
+        spec: KeySpec,
+        *,
+        purpose: KeyPurpose,
+        label: str,
+        tx: Transaction,
+        backend: str | None = None,
+    ) -> KeyRef:
+        """`make` and `keep` in one; for kinds of keys that are made quickly."""
+        record = self.make(spec, label=label, backend=backend)
+        return self.keep(record, purpose=purpose, label=label, tx=tx)
+
+    def import_key(
+        self,
+        pkcs8: bytes,
+        *,
+        purpose: KeyPurpose,
+        label: str,
+        tx: Transaction,
+        backend: str | None = None,
+    ) -> KeyRef:
+        """`take` and `keep` in one."""
+        record = self.take(pkcs8, label=label, backend=backend)
+        return self.keep(record, purpose=purpose, label=label, tx=tx)
+
+    # --- using ----------------------------------------------------------------------------------
+
+    def record(self, ref: KeyRef) -> KeyRecord:
+        """Where the key lives. Raises `NotFound`."""
+        with self._uow.read() as reader:
+            return reader.keys.record(ref)
+
+    @contextmanager
+    def open(self, ref: KeyRef) -> Iterator[SigningKey]:
+        """Use a key. Raises `NotFound`, `KeyUnavailable`, `SafeMode`."""
+        with self.open_record(self.record(ref)) as key:
+            yield key
+
+    def open_record(self, record: KeyRecord) -> AbstractContextManager[SigningKey]:
+        """Use a key whose record is at hand, stored or not."""
+        return self._backends(record.backend).open(record)
+
+    def export_key(self, ref: KeyRef) -> bytes:
+        """The private key as unencrypted PKCS#8 DER; who asks has checked, and audits.
+
+        Raises `NotFound`, `SafeMode`, `Unsupported` when the backend never gives its keys away.
+        """
+        return self.export_record(self.record(ref))
+
+    def export_record(self, record: KeyRecord) -> bytes:
+        """As `export_key`, for a record at hand."""
+        chosen = self._backends(record.backend)
+        if not isinstance(chosen, ExportingKeyBackend):
+            raise Unsupported(
+                f"Keys in the backend {record.backend!r} cannot be exported.",
+                hint="They were made to stay there; export the certificate without its key.",
+            )
+        return chosen.export_key(record)
+
+    # --- ending ---------------------------------------------------------------------------------
+
+    def destroy(self, ref: KeyRef, *, tx: Transaction) -> None:
+        """Delete the record in the given unit; once that is durable, the backend destroys the key.
+
+        Raises `NotFound`, and `Conflict` while an authority or a certificate uses the key.
+        """
+        keys = _store(tx).keys
+        record = keys.record(ref)
+        backend = self._backends(record.backend)
+        keys.delete(ref)
+        tx.after_commit(lambda: backend.destroy(record))
+
+
+class PluginKeys:
+    """Implements `ucm.api.services.Keys` for a plugin: everything but CA keys, which it never
+    touches.
+    """
+
+    def __init__(self, keys: KeyService) -> None:
+        self._keys = keys
+
+    def generate(
+        self,
+        spec: KeySpec,
+        *,
+        purpose: KeyPurpose,
+        label: str,
+        tx: Transaction,
+        backend: str | None = None,
+    ) -> KeyRef:
+        """Make a key and store its record in the given unit. Raises `Forbidden` for purpose CA."""
+        _refuse_ca(purpose)
+        return self._keys.generate(spec, purpose=purpose, label=label, tx=tx, backend=backend)
+
+    def open(self, ref: KeyRef) -> AbstractContextManager[SigningKey]:
+        """Use a key. Raises `Forbidden` for a CA key, `NotFound` for a purpose not its own."""
+        _refuse_ca(ref.purpose)
+        return self._keys.open(ref)
+
+    def record(self, ref: KeyRef) -> KeyRecord:
+        """Where the key lives. Raises `Forbidden` for a CA key, `NotFound`."""
+        _refuse_ca(ref.purpose)
+        return self._keys.record(ref)
+
+    def destroy(self, ref: KeyRef, *, tx: Transaction) -> None:
+        """Delete the record and the key. Raises `Forbidden` for a CA key, `NotFound`."""
+        _refuse_ca(ref.purpose)
+        self._keys.destroy(ref, tx=tx)
+
+
+def _refuse_ca(purpose: KeyPurpose) -> None:
+    if purpose is KeyPurpose.CA:
+        raise Forbidden(
+            "Keys of authorities are not open to plugins.",
+            hint="Ask for a certificate with ctx.issuance.issue instead.",
+        )
+
+
+def _store(tx: Transaction) -> StoreTransaction:
+    if not isinstance(tx, StoreTransaction):
+        raise TypeError("keys are stored in a unit that UnitOfWork.begin() opened")
+    return tx
