@@ -22,7 +22,8 @@ _FIXED = {
     KeySpec.ML_DSA_65: SignatureScheme.ML_DSA_65,
     KeySpec.ML_DSA_87: SignatureScheme.ML_DSA_87,
 }
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+_SHA2 = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
+_HASHES: dict[str, type[_SHA2]] = {
     "sha256": hashes.SHA256,
     "sha384": hashes.SHA384,
     "sha512": hashes.SHA512,
@@ -55,7 +56,7 @@ def scheme_for(
     return SignatureScheme(f"rsa-{'pss' if pss else 'pkcs1'}-{digest}")
 
 
-def hash_of(scheme: SignatureScheme) -> hashes.HashAlgorithm | None:
+def hash_of(scheme: SignatureScheme) -> _SHA2 | None:
     """The hash a ``cryptography`` builder wants for the scheme; ``None`` for Ed25519, Ed448 and
     ML-DSA."""
     made = _HASHES.get(scheme.value.rpartition("-")[2])

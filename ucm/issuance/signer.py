@@ -1,0 +1,104 @@
+"""The only user of authorities' keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from asn1crypto import parser as der_parser
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from ucm.api.actor import Actor
+from ucm.api.errors import KeyUnavailable, PolicyDenied
+from ucm.api.issuance import Operation
+from ucm.api.keys import KeyPurpose, KeyRecord, KeyRef
+from ucm.api.private_keys import verify
+from ucm.issuance.custody import Custody
+from ucm.issuance.guards import Guards
+from ucm.issuance.lint import SigningTicket
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A finished certificate."""
+
+    der: bytes
+    certificate: x509.Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class CAKey:
+    """An authority's key: ``ref`` is ``None`` for a key that is stored with its own certificate."""
+
+    record: KeyRecord
+    public_key: Any
+    ref: KeyRef | None = None
+
+
+class Signer:
+    """Signs what the linter passed, and nothing else."""
+
+    def __init__(self, custody: Custody, guards: Guards) -> None:
+        self._custody = custody
+        self._guards = guards
+
+    def is_local(self, key: CAKey) -> bool:
+        """Whether signing with the key is in-process and quick."""
+        return self._custody.is_local(key.record)
+
+    def permit(self, key: CAKey, *, actor: Actor) -> None:
+        """Ask the guards of key use. Raises ``PolicyDenied`` or ``PluginUnavailable``."""
+        self._guards.require(Operation.KEY_USE)
+        if key.ref is None:
+            return
+        denials = self._guards.before_key_use(key.ref, KeyPurpose.CA, actor)
+        if denials:
+            raise PolicyDenied(denials)
+
+    def sign(self, ticket: SigningTicket, *, key: CAKey, actor: Actor) -> Signed:
+        """The certificate of a ticket. Raises ``KeyUnavailable`` when the key cannot be used or
+        is not the authority's, ``PolicyDenied`` when a guard forbids its use.
+
+        What is returned holds the linted bytes, and its signature was verified with the
+        authority's public key.
+        """
+        self.permit(key, actor=actor)
+        tbs = ticket.redeem()
+        scheme = ticket.draft.scheme
+        with self._custody.open(key.record) as opened:
+            signature = opened.sign(tbs, scheme)
+        try:
+            verify(key.public_key, signature=signature, data=tbs, scheme=scheme)
+        except InvalidSignature:
+            raise KeyUnavailable(
+                "The stored key does not belong to the authority's certificate: its signature "
+                "does not verify. Nothing was issued.",
+                hint="Restore the authority's own key.",
+            ) from None
+        der = _assembled(tbs, signature)
+        certificate = x509.load_der_x509_certificate(der)
+        if certificate.tbs_certificate_bytes != tbs:
+            raise RuntimeError("the assembled certificate does not hold the linted bytes")
+        return Signed(der, certificate)
+
+
+def _assembled(tbs: bytes, signature: bytes) -> bytes:
+    """Certificate ::= SEQUENCE { tbs, signatureAlgorithm, signature } (RFC 5280 4.1); the algorithm
+    is copied from inside the signed part, with which it must be identical (4.1.1.2).
+    """
+    rest = der_parser.parse(tbs)[4]
+    for _ in range(2):  # version, serialNumber
+        rest = rest[_size_of(rest) :]
+    algorithm = rest[: _size_of(rest)]
+    content = tbs + algorithm + _bit_string(signature)
+    return bytes(der_parser.emit(0, 1, 16, content))
+
+
+def _size_of(der: bytes) -> int:
+    _, _, _, header, content, trailer = der_parser.parse(der)
+    return len(header) + len(content) + len(trailer)
+
+
+def _bit_string(octets: bytes) -> bytes:
+    return bytes(der_parser.emit(0, 0, 3, b"\x00" + octets))
