@@ -77,7 +77,7 @@ class CaView:
     digest: str
     path_length: int | None
     urls: PublicationUrls
-    publication: CaPublication = CaPublication()
+    publication: CaPublication = field(default_factory=CaPublication)
     url_slug: str | None = None
     imported_from: str | None
     created_at: datetime

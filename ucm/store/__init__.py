@@ -1,0 +1,1 @@
+"""Durable state: tables, repositories and the unit of work. Nothing above it sees SQL."""

@@ -1,0 +1,93 @@
+"""Database engines: durable SQLite by default, PostgreSQL by URL."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, event, make_url
+from sqlalchemy import create_engine as sqlalchemy_engine
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from ucm.api.errors import Invalid
+
+BUSY_TIMEOUT = 10.0
+"""Seconds a writer waits for another process before ``Busy`` is raised."""
+
+READ_ONLY = "ucm_read_only"
+"""Execution option: the connection's transactions refuse writes."""
+
+_DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
+
+
+def create_engine(url: str, *, pool_size: int = 8) -> Engine:
+    """The engine of a database URL (``sqlite:////path/ucm.db`` or ``postgresql://...``).
+
+    SQLite: WAL, foreign keys, ``synchronous=FULL`` (a commit is on the disk when it returns),
+    transactions that begin explicitly. Raises ``Invalid`` for other databases and for databases in
+    memory, which processes and threads cannot share.
+    """
+    parsed = _accepted(url)
+    if parsed.get_backend_name() == "postgresql":
+        return sqlalchemy_engine(
+            parsed, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True
+        )
+    engine = sqlalchemy_engine(
+        parsed,
+        pool_size=pool_size,
+        max_overflow=4 * pool_size,
+        connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def is_sqlite(engine: Engine | Connection) -> bool:
+    """Whether this is SQLite."""
+    return engine.dialect.name == "sqlite"
+
+
+def _accepted(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise Invalid(
+            "The database URL is not a URL.",
+            hint="Write sqlite:////absolute/path/ucm.db or postgresql://user@host/database.",
+        ) from None
+    backend = parsed.get_backend_name()
+    if backend not in _DRIVERS:
+        raise Invalid(
+            f"The database {backend!r} is not supported.", hint="Use sqlite or postgresql."
+        )
+    if backend == "sqlite" and (not parsed.database or ":memory:" in parsed.database):
+        raise Invalid(
+            "A SQLite database in memory cannot be shared.", hint="Name a file: sqlite:////path."
+        )
+    return parsed.set(drivername=_DRIVERS[backend])
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # the driver must not begin or commit by itself
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "cache_size=-16384",
+        "temp_store=MEMORY",
+        "journal_size_limit=67108864",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Writers take the write lock at once: a lock upgraded later could only fail."""
+    read_only = bool(connection.get_execution_options().get(READ_ONLY))
+    fairy = connection.connection
+    driver: Any = fairy.driver_connection
+    if fairy.info.get(READ_ONLY, False) is not read_only:
+        driver.execute(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
+        fairy.info[READ_ONLY] = read_only
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -1,0 +1,206 @@
+"""Group commit for SQLite: concurrent write units share one durable commit."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, RootTransaction
+from sqlalchemy.exc import DBAPIError
+
+from ucm.api.errors import Busy, StorageFailed
+from ucm.store.engine import BUSY_TIMEOUT
+
+_BUSY = "The database was busy for {seconds:.0f} seconds; nothing was changed."
+_BUSY_HINT = "Try again. If it lasts, see which process writes to the database for so long."
+_FAILED = "The database could not write; nothing of this operation was kept."
+_FAILED_HINT = "Look at the free space and the health of the disk that holds the database."
+
+
+class _Batch:
+    """The units of one transaction: ``done`` is set when it is durable or has failed."""
+
+    def __init__(self, transaction: RootTransaction, *, opened: float) -> None:
+        self.transaction = transaction
+        self.opened = opened
+        self.units = 0
+        self.kept = 0
+        self.done = threading.Event()
+        self.error: BaseException | None = None
+
+
+class GroupCommit:
+    """Runs the units of concurrent threads one after the other in one transaction.
+
+    Each unit has a savepoint of its own, so one that fails takes nothing from the others. The unit
+    after which nobody waits (or which meets a bound) commits for all; no unit returns earlier.
+    One connection is handed from thread to thread: whoever holds the turn may use it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        monotonic: Callable[[], float],
+        max_units: int = 64,
+        max_seconds: float = 0.005,
+        patience: float = BUSY_TIMEOUT,
+    ) -> None:
+        self._engine = engine
+        self._monotonic = monotonic
+        self._max_units = max_units
+        self._max_seconds = max_seconds
+        self._patience = patience
+        self._mutex = threading.Lock()
+        self._taken = False
+        self._waiting: deque[threading.Lock] = deque()
+        self._connection: Connection | None = None
+        self._batch: _Batch | None = None
+
+    @contextmanager
+    def unit(self) -> Iterator[Connection]:
+        """One unit. Raises ``Busy`` when its turn does not come, ``StorageFailed`` when the commit
+        that it shares fails.
+        """
+        self._take_turn()
+        try:
+            batch = self._open_batch()
+            connection = batch.transaction.connection
+            self._execute("SAVEPOINT unit")
+        except BaseException:
+            self._end_turn()
+            raise
+        try:
+            yield connection
+            self._execute("RELEASE unit")
+        except BaseException as error:
+            self._undo_unit(batch)
+            self._end_turn()
+            if batch.error is not None and isinstance(error, sqlite3.Error):
+                raise StorageFailed(_FAILED, hint=_FAILED_HINT) from error
+            raise
+        batch.kept += 1
+        if not self._end_turn():
+            batch.done.wait()
+        if batch.error is not None:
+            raise StorageFailed(_FAILED, hint=_FAILED_HINT) from batch.error
+
+    def close(self) -> None:
+        """Close the connection; the next unit opens another."""
+        self._take_turn()
+        try:
+            self._drop_connection()
+        finally:
+            self._end_turn()
+
+    # --- the turn ---------------------------------------------------------------------------------
+
+    def _take_turn(self) -> None:
+        with self._mutex:
+            if not self._taken:
+                self._taken = True
+                return
+            ticket = threading.Lock()
+            ticket.acquire()
+            self._waiting.append(ticket)
+        granted = False
+        try:
+            granted = ticket.acquire(timeout=self._patience)
+        finally:
+            if not granted:
+                self._give_up(ticket)
+        if not granted:
+            raise Busy(_BUSY.format(seconds=self._patience), hint=_BUSY_HINT)
+
+    def _give_up(self, ticket: threading.Lock) -> None:
+        with self._mutex:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+                return
+        self._end_turn()  # the turn came in the same moment: pass it on
+
+    def _end_turn(self) -> bool:
+        """Pass the turn on, with the open transaction, or commit and pass it on.
+
+        Returns whether the batch is settled. Called by the holder of the turn only.
+        """
+        batch = self._batch
+        if batch is not None:
+            batch.units += 1
+            if not self._is_full(batch) and self._hand_over():
+                return False
+            self._commit(batch)
+        self._hand_over(free=True)
+        return True
+
+    def _hand_over(self, *, free: bool = False) -> bool:
+        with self._mutex:
+            if self._waiting:
+                self._waiting.popleft().release()
+                return True
+            if free:
+                self._taken = False
+            return False
+
+    def _is_full(self, batch: _Batch) -> bool:
+        return (
+            batch.units >= self._max_units or self._monotonic() - batch.opened >= self._max_seconds
+        )
+
+    # --- the transaction; only the holder of the turn comes here ----------------------------------
+
+    def _open_batch(self) -> _Batch:
+        if self._batch is None:
+            try:
+                if self._connection is None:
+                    self._connection = self._engine.connect()
+                transaction = self._connection.begin()
+            except DBAPIError as error:
+                self._drop_connection()
+                if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                    raise Busy(_BUSY.format(seconds=BUSY_TIMEOUT), hint=_BUSY_HINT) from error
+                raise StorageFailed(_FAILED, hint=_FAILED_HINT) from error
+            self._batch = _Batch(transaction, opened=self._monotonic())
+        return self._batch
+
+    def _execute(self, statement: str) -> None:
+        """Straight to the driver: SQLAlchemy's savepoint costs more than the insert it guards."""
+        assert self._connection is not None  # noqa: S101 an open batch has a connection
+        driver = self._connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)  # noqa: S101
+        driver.execute(statement)
+
+    def _undo_unit(self, batch: _Batch) -> None:
+        try:
+            self._execute("ROLLBACK TO unit")
+            self._execute("RELEASE unit")
+        except sqlite3.Error as error:
+            # A full or broken disk makes SQLite roll everything back: the others have lost theirs.
+            self._fail(batch, error)
+
+    def _commit(self, batch: _Batch) -> None:
+        try:
+            if batch.kept:
+                batch.transaction.commit()
+            else:
+                batch.transaction.rollback()
+        except DBAPIError as error:
+            self._fail(batch, error)
+        else:
+            self._batch = None
+            batch.done.set()
+
+    def _fail(self, batch: _Batch, error: BaseException) -> None:
+        self._batch = None
+        batch.error = error
+        self._drop_connection()
+        batch.done.set()
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
