@@ -23,7 +23,7 @@ for name in modules:
         try:
             importlib.import_module(name)
         except BaseException:
-            os.write(writer, traceback.format_exc()[-4000:].encode())
+            os.write(writer, traceback.format_exc(limit=-2)[-2000:].encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:
