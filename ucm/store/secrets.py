@@ -5,53 +5,50 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import insert, select, update
 
 from ucm.store import tables
 from ucm.store.scope import Repository
 
 _t = tables.secret_canary.c
+_ONLY = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CanaryRow:
-    """A key that may open secrets of this database; during a rotation there are two."""
+class Canary:
+    """A constant sealed under the master key of this database."""
 
-    id: int
     fingerprint: str
     sealed: str = field(repr=False)
     created_at: datetime
 
 
 class CanaryRepository(Repository):
-    """Canaries."""
+    """The one canary."""
 
-    def all(self) -> list[CanaryRow]:
-        """Newest first."""
-        rows = self._execute(select(tables.secret_canary).order_by(_t.id.desc()))
-        return [CanaryRow(**row._mapping) for row in rows]
+    def canary(self) -> Canary | None:
+        """``None`` before a master key was taken."""
+        row = self._execute(select(tables.secret_canary).where(_t.id == _ONLY)).first()
+        if row is None:
+            return None
+        return Canary(fingerprint=row.fingerprint, sealed=row.sealed, created_at=row.created_at)
 
-    def newest(self) -> CanaryRow | None:
-        """The canary of the current master key; ``None`` before the first one."""
-        return next(iter(self.all()), None)
-
-    def add(self, *, fingerprint: str, sealed: str) -> int:
-        """A master key joins. Raises ``Conflict`` when it is already known."""
+    def plant(self, *, fingerprint: str, sealed: str) -> None:
+        """Say which key it is, once. Raises ``Conflict`` when another process was quicker."""
         values = {
+            "id": _ONLY,  # the primary key settles who is first
             "fingerprint": fingerprint,
             "sealed": sealed,
             "created_at": self._scope.clock.now(),
         }
-        return self._insert(
+        self._insert(
             insert(tables.secret_canary),
             values,
-            unique={"fingerprint": "This master key is already known."},
+            unique={"core_secret_canary": "This database has a master key already."},
         )
 
-    def replace_sealed(self, canary_id: int, *, sealed: str) -> None:
-        """The constant under another seal."""
-        self._execute(tables.secret_canary.update().where(_t.id == canary_id).values(sealed=sealed))
-
-    def remove(self, fingerprint: str) -> None:
-        """A master key is gone: nothing is sealed under it any more."""
-        self._execute(delete(tables.secret_canary).where(_t.fingerprint == fingerprint))
+    def rename(self, *, fingerprint: str) -> None:
+        """The constant is sealed under another key now."""
+        self._execute(
+            update(tables.secret_canary).where(_t.id == _ONLY).values(fingerprint=fingerprint)
+        )
