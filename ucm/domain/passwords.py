@@ -10,6 +10,7 @@ import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from ucm.api.errors import FieldError
+from ucm.domain.settings import GeneralSettings
 
 SPECIAL_CHARACTERS = "!@#$%^&*()_+-=[]{}|;:,.<>?"
 MAXIMUM_INPUT = 4096
@@ -127,3 +128,15 @@ class PasswordHasher:
             return self._argon2.check_needs_rehash(stored)
         except InvalidHashError:
             return True
+
+
+def rules_of(settings: GeneralSettings) -> PasswordRules:
+    """The rules that the settings in force ask for."""
+    return PasswordRules(
+        minimum_length=settings.min_password_length,
+        maximum_length=settings.max_password_length,
+        uppercase=settings.password_require_uppercase,
+        lowercase=settings.password_require_lowercase,
+        digit=settings.password_require_numbers,
+        special=settings.password_require_special,
+    )

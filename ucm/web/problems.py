@@ -43,6 +43,8 @@ _STATUS: Mapping[type[UcmError], int] = {
     errors.LintFailed: 422,
     errors.CaOffline: 409,
     errors.KeyUnavailable: 503,
+    errors.Busy: 503,
+    errors.StorageFailed: 503,
     errors.PluginUnavailable: 503,
     errors.Unsupported: 400,
     errors.UpstreamFailed: 502,
@@ -60,8 +62,6 @@ def status_of(error: UcmError) -> int:
     if isinstance(error, errors.PolicyDenied):
         missing = any(denial.code.startswith("permission") for denial in error.denials)
         return 403 if missing else 400
-    if hasattr(error, "retry_after") and not isinstance(error, errors.RateLimited):
-        return 503
     for ancestor in type(error).__mro__:
         status = _STATUS.get(ancestor)
         if status is not None:

@@ -149,7 +149,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     @classmethod
-    def model_validate(cls, obj: Any, **options: Any) -> Self:  # type: ignore[override]
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
         """Validate a parsed JSON object by the JSON rules, where text may stand for dates."""
         if isinstance(obj, dict):
             return cls.model_validate_json(json.dumps(obj), **options)
@@ -163,7 +163,7 @@ class _FromText(BaseModel):
     _schemas: ClassVar[dict[tuple[type, str], dict[str, Any]]] = {}
 
     @classmethod
-    def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:  # type: ignore[override]
+    def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
         """The JSON schema, made once: the web framework asks for it at every request."""
         key = (cls, repr((arguments, sorted(options))))
         known = _FromText._schemas.get(key)

@@ -1,0 +1,163 @@
+"""The application: core routes, plugin routes, and the rules that hold for all of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any, get_type_hints
+
+from flask import Blueprint, Flask, Response, request
+from flask_openapi3 import APIBlueprint, Info, OpenAPI
+from pydantic import ValidationError
+
+import ucm
+from ucm.api.contributions import Auth, Routes
+from ucm.runtime.boot import session_secret
+from ucm.runtime.container import Container
+from ucm.web import openapi
+from ucm.web.authn import Authenticator
+from ucm.web.csrf import CsrfTokens
+from ucm.web.problems import Problems
+from ucm.web.requests import StrictRequest, invalid_from
+from ucm.web.routes import core_blueprints
+
+BODY_LIMIT = 50 * 1024 * 1024
+
+_HEADERS = (
+    (
+        "Content-Security-Policy",
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+        "object-src 'none'",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "strict-origin-when-cross-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+)
+
+
+class Application(OpenAPI):
+    """The WSGI application, with what the server in front of it needs to know."""
+
+    request_class = StrictRequest
+
+    protocol_prefixes: tuple[str, ...] = ()
+    """Paths that the plain-http port serves."""
+
+    def __init__(self, container: Container) -> None:
+        super().__init__(
+            "ucm.web",
+            info=Info(
+                title="UCM",
+                version=ucm.__version__,
+                description="REST API of UCM. Errors are RFC 9457 problem documents.",
+            ),
+            security_schemes=openapi.SECURITY_SCHEMES,
+            validation_error_status=400,
+            validation_error_callback=self._refuse_body,
+            doc_ui=False,
+            static_folder=None,
+        )
+        self.shutting_down = threading.Event()
+        """Set by the server when it stops: readiness turns false, requests in flight finish."""
+        self.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
+        self.config["MAX_FORM_MEMORY_SIZE"] = BODY_LIMIT
+        self.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+        self.url_map.strict_slashes = False
+        self.url_map.redirect_defaults = False
+        self.container = container
+        self._parameter_models: set[str] = set()
+
+    def readiness(self) -> bool:
+        """Whether new requests should come here."""
+        return not self.shutting_down.is_set()
+
+    def remember_parameter_models(self) -> None:
+        """Note which models hold parameters, so that their errors name parameters."""
+        for view in self.view_functions.values():
+            hints = get_type_hints(getattr(view, "__wrapped__", view))
+            for place in ("query", "path", "header", "cookie"):
+                model = hints.get(place)
+                if isinstance(model, type):
+                    self._parameter_models.add(model.__name__)
+
+    def _refuse_body(self, error: ValidationError) -> Response:
+        raise invalid_from(error, parameters=error.title in self._parameter_models)
+
+
+def create_app(container: Container) -> Application:
+    """The application of a started container.
+
+    Raises ``UnmarkedRoute`` when a view declares no access.
+    """
+    app = Application(container)
+    csrf = CsrfTokens(session_secret(container.boot), clock=container.clock, ids=container.ids)
+    authenticator = Authenticator(
+        auth=container.auth,
+        apikeys=container.apikeys,
+        audit=container.audit,
+        csrf=csrf,
+        trusted_proxies=lambda: container.boot.trusted_proxies,
+    )
+    for blueprint in core_blueprints(
+        container, authenticator=authenticator, csrf=csrf, serving=app.readiness
+    ):
+        _register(app, blueprint)
+    exempt = _register_plugins(app, container.host.routes)
+    openapi.register(app)
+    Problems(
+        renderers=container.host.error_renderers,
+        ids=container.ids,
+        failed=container.host.request_failed,
+    ).register(app)
+    app.remember_parameter_models()
+    authenticator.register(
+        app,
+        csrf_exempt=exempt | {"auth.login", "auth.login_password"},
+        while_password_expired=frozenset(
+            {"account.change_password", "account.profile", "auth.logout", "auth.verify"}
+        ),
+    )
+    app.after_request(_with_headers)
+    return app
+
+
+def _register(app: OpenAPI, blueprint: Blueprint, **options: Any) -> None:
+    if isinstance(blueprint, APIBlueprint):
+        app.register_api(blueprint, **options)
+    else:
+        app.register_blueprint(blueprint, **options)
+
+
+def _register_plugins(app: Application, contributed: Iterable[Routes]) -> frozenset[str]:
+    """Register plugin blueprints; return the endpoints that need no CSRF token."""
+    exempt: set[str] = set()
+    plain: list[str] = []
+    for routes in contributed:
+        before = set(app.view_functions)
+        _register(app, routes.blueprint, url_prefix=routes.prefix)
+        if routes.auth is not Auth.SESSION_OR_KEY or not routes.csrf:
+            exempt |= set(app.view_functions) - before
+        if routes.plain_http:
+            plain.append(routes.prefix)
+    app.protocol_prefixes = tuple(plain)
+    return frozenset(exempt)
+
+
+def _with_headers(response: Response) -> Response:
+    headers = response.headers
+    for name, value in _HEADERS:
+        if name not in headers:
+            headers[name] = value
+    if request.path.startswith("/api/") and "Cache-Control" not in headers:
+        headers["Cache-Control"] = "no-store"
+    return response
+
+
+def rules_of(app: Flask) -> list[tuple[str, str, str]]:
+    """Method, rule and endpoint of everything the application answers, sorted."""
+    return sorted(
+        (method, rule.rule, rule.endpoint)
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    )
