@@ -82,9 +82,7 @@ class AuditRepository(Repository):
     def page(self, query: AuditQuery) -> Page[AuditRow]:
         """One page, newest first. Raises ``Invalid`` for a foreign cursor."""
         conditions = _conditions(query)
-        total = self._execute(
-            select(func.count()).select_from(tables.audit).where(*conditions)
-        ).scalar_one()
+        total = self._number(select(func.count()).select_from(tables.audit).where(*conditions))
         offset = (query.page - 1) * query.per_page
         if query.after is not None:
             offset = 0
@@ -124,8 +122,8 @@ class AuditRepository(Repository):
     def stats(self, *, since: datetime, top: int = 10) -> AuditStats:
         """Numbers since a time."""
         period = _t.timestamp >= since
-        total = self._execute(select(func.count()).where(period)).scalar_one()
-        failures = self._execute(select(func.count()).where(period, ~_t.success)).scalar_one()
+        total = self._number(select(func.count()).where(period))
+        failures = self._number(select(func.count()).where(period, ~_t.success))
         return AuditStats(
             total=total,
             failures=failures,
@@ -135,7 +133,7 @@ class AuditRepository(Repository):
 
     def count_before(self, moment: datetime) -> int:
         """How many entries are older."""
-        return self._execute(select(func.count()).where(_t.timestamp < moment)).scalar_one()
+        return self._number(select(func.count()).where(_t.timestamp < moment))
 
     def delete_before(self, moment: datetime) -> int:
         """Remove older entries; return how many."""

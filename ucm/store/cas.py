@@ -101,7 +101,7 @@ class CaRepository(Repository):
 
     def count(self) -> int:
         """Number of authorities."""
-        return self._execute(select(func.count()).select_from(tables.ca)).scalar_one()
+        return self._number(select(func.count()).select_from(tables.ca))
 
     def key_users(self, key_id: int) -> list[int]:
         """Ids of authorities that sign with this stored key."""

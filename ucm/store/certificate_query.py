@@ -140,9 +140,9 @@ class _Search:
         if not terms:
             return cls((false(),) if text.strip() else ())
         few = [term for term in terms if _matches_few(connection, term)]
-        conditions = tuple(_t.id.in_(_with_term(term)) for term in few)
-        conditions += tuple(_has_term(term) for term in terms if term not in few)
-        return cls(conditions, resolved=bool(few), walked=not few)
+        conditions = [_t.id.in_(_with_term(term)) for term in few]
+        tested = [_has_term(term) for term in terms if term not in few]
+        return cls((*conditions, *tested), resolved=bool(few), walked=not few)
 
 
 def _filters(query: CertificateQuery, now: datetime) -> list[ColumnElement[bool]]:

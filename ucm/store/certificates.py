@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Executable,
     Row,
     Select,
     and_,
@@ -304,15 +305,13 @@ class CertificateRepository(Repository):
 
     def counts_by_ca(self) -> dict[int, int]:
         """Number of issued certificates per authority."""
-        rows = self._execute(
-            select(_t.ca_id, func.count()).where(_t.ca_id.is_not(None)).group_by(_t.ca_id)
-        )
-        return {ca_id: number for ca_id, number in rows}
+        statement = select(_t.ca_id, func.count()).where(_t.ca_id.is_not(None))
+        return dict(self._pairs(statement.group_by(_t.ca_id)))
 
     def counts_by_template(self) -> dict[int, int]:
         """Number of certificates per template."""
         statement = select(_t.template_id, func.count()).where(_t.template_id.is_not(None))
-        return {key: number for key, number in self._execute(statement.group_by(_t.template_id))}
+        return dict(self._pairs(statement.group_by(_t.template_id)))
 
     def count_of_template(self, template_id: int) -> int:
         """How many certificates were made by this template."""
@@ -413,9 +412,7 @@ class CertificateRepository(Repository):
         return None if row is None else _view(row)
 
     def _count(self, condition: ColumnElement[bool]) -> int:
-        return self._execute(
-            select(func.count()).select_from(tables.certificate).where(condition)
-        ).scalar_one()
+        return self._number(select(func.count()).select_from(tables.certificate).where(condition))
 
     def _update(self, certificate_id: int, **values: Any) -> None:
         statement = update(tables.certificate).where(_t.id == certificate_id).values(**values)
@@ -472,8 +469,10 @@ _gone = tables.deleted_certificate.c
 _RESERVED = select(_gone.thumbprint_sha256).where(
     _gone.ca_id == bindparam("ca"), _gone.serial == bindparam("serial")
 )
-_KEY_COMPROMISE = literal_column("'keyCompromise'")  # literal: the partial index must be provable
-_COMPROMISED = union_all(
+_KEY_COMPROMISE: ColumnElement[str] = literal_column(
+    "'keyCompromise'"
+)  # literal: the partial index must be provable
+_COMPROMISED: Executable = union_all(
     *(
         select(literal_column("1")).where(
             c.spki_sha256 == bindparam("spki"), c.revocation_reason == _KEY_COMPROMISE

@@ -12,7 +12,7 @@ _CURRENT = select(_t.value).where(_t.name == bindparam("name"))
 
 def current(connection: Connection, name: str) -> int:
     """The counter's value, 0 before the first change."""
-    return connection.execute(_CURRENT, {"name": name}).scalar_one_or_none() or 0
+    return int(connection.execute(_CURRENT, {"name": name}).scalar_one_or_none() or 0)
 
 
 def bump(connection: Connection, name: str) -> int:
@@ -21,6 +21,6 @@ def bump(connection: Connection, name: str) -> int:
         update(tables.counter).where(_t.name == name).values(value=_t.value + 1).returning(_t.value)
     ).scalar_one_or_none()
     if raised is not None:
-        return raised
+        return int(raised)
     connection.execute(insert(tables.counter), {"name": name, "value": 1})
     return 1

@@ -73,7 +73,7 @@ class CsrRepository(Repository):
         found = self._execute(select(_t.spki_sha256).where(_t.id == csr_id)).scalar_one_or_none()
         if found is None:
             raise NotFound(f"There is no certificate signing request with the id {csr_id}.")
-        return found
+        return str(found)
 
     def page(
         self, *, signed: bool | None = None, search: str = "", page: int = 1, per_page: int = 20
@@ -90,9 +90,7 @@ class CsrRepository(Repository):
                     _t.description.icontains(word, autoescape=True),
                 )
             )
-        total = self._execute(
-            select(func.count()).select_from(tables.csr).where(*conditions)
-        ).scalar_one()
+        total = self._number(select(func.count()).select_from(tables.csr).where(*conditions))
         rows = self._execute(
             _SELECT.where(*conditions)
             .order_by(_t.id.desc())

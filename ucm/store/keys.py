@@ -68,8 +68,7 @@ class KeyRepository(Repository):
 
     def counts_by_backend(self) -> Mapping[str, int]:
         """Number of keys per backend."""
-        rows = self._execute(select(_t.backend, func.count()).group_by(_t.backend))
-        return {backend: number for backend, number in rows.tuples()}
+        return dict(self._pairs(select(_t.backend, func.count()).group_by(_t.backend)))
 
     def replace_record(self, ref: KeyRef, *, record: KeyRecord) -> None:
         """The same key lives elsewhere or under another seal now. Raises ``NotFound``."""

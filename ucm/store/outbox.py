@@ -46,7 +46,7 @@ class OutboxRepository(Repository):
 
     def pending_count(self) -> int:
         """How many wait."""
-        return self._execute(select(func.count()).where(_t.delivered_at.is_(None))).scalar_one()
+        return self._number(select(func.count()).where(_t.delivered_at.is_(None)))
 
     def mark_delivered(self, ids: Sequence[int], *, at: datetime) -> None:
         """They reached every subscriber."""

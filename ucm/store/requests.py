@@ -100,9 +100,9 @@ class HeldRequestRepository(Repository):
     ) -> Page[HeldRequestRow]:
         """Newest first."""
         conditions = [] if state is None else [_t.state == state]
-        total = self._execute(
+        total = self._number(
             select(func.count()).select_from(tables.held_request).where(*conditions)
-        ).scalar_one()
+        )
         rows = self._execute(
             select(tables.held_request)
             .where(*conditions)

@@ -74,7 +74,7 @@ class RoleRepository(Repository):
         """Number of accounts per custom role."""
         role_id = tables.user.c.custom_role_id
         statement = select(role_id, func.count()).where(role_id.is_not(None)).group_by(role_id)
-        return {row[0]: row[1] for row in self._execute(statement)}
+        return dict(self._pairs(statement))
 
     def update(self, role_id: int, **changes: Any) -> RoleView:
         """Change name, description, permissions or inherits_from.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,16 @@ class Repository:
 
     def _execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         return self._connection.execute(statement, parameters)
+
+    def _number(self, statement: Executable, parameters: Any = None) -> int:
+        """The one number a statement answers."""
+        return int(self._connection.execute(statement, parameters).scalar_one())
+
+    def _pairs(self, statement: Executable) -> Iterator[tuple[Any, int]]:
+        """Rows of a value and a number."""
+        for row in self._connection.execute(statement):
+            value, number = row._tuple()
+            yield value, int(number)
 
     def _insert(
         self, statement: Executable, values: Mapping[str, Any], *, unique: Mapping[str, str]

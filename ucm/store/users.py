@@ -123,9 +123,7 @@ class UserRepository(Repository):
                     )
                 )
             )
-        total = self._execute(
-            select(func.count()).select_from(tables.user).where(*conditions)
-        ).scalar_one()
+        total = self._number(select(func.count()).select_from(tables.user).where(*conditions))
         rows = self._execute(
             _SELECT.where(*conditions)
             .order_by(_t.username_key)
@@ -136,12 +134,12 @@ class UserRepository(Repository):
 
     def count(self) -> int:
         """Number of accounts."""
-        return self._execute(select(func.count()).select_from(tables.user)).scalar_one()
+        return self._number(select(func.count()).select_from(tables.user))
 
     def active_admins(self) -> int:
         """Number of active administrators."""
         statement = select(func.count()).where(_t.role == "admin", _t.active)
-        return self._execute(statement).scalar_one()
+        return self._number(statement)
 
     def update(self, user_id: int, *, version: int | None = None, **changes: Any) -> UserView:
         """Change fields.

@@ -136,8 +136,9 @@ plugin = Table(
 secret_canary = Table(
     "core_secret_canary",  # says which master key this database belongs to
     metadata,
+    primary_key(),
     text("fingerprint", unique=True),
     Column("sealed", Sealed, nullable=False),
     moment("created_at"),
-    primary_key(),
+    sqlite_autoincrement=True,
 )
