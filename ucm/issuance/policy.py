@@ -20,6 +20,8 @@ from ucm.issuance.issuer import Issuer
 OPERATOR_ORIGINS = frozenset({"api", "cli", "csr", "renewal"})
 """Ways in which people with an account ask. Every other origin is a protocol's."""
 
+ISSUER_EXPIRED = "issuer-expired"
+
 _TRUSTED_ACTORS = frozenset({ActorKind.SYSTEM, ActorKind.JOB, ActorKind.CLI})
 
 
@@ -113,7 +115,7 @@ def denials(
         )
     if issuer is not None and not issuer.ca.not_before <= now < issuer.ca.not_after:
         yield Denial(
-            "issuer-expired",
+            ISSUER_EXPIRED,
             f"The certificate of the authority {issuer.ca.name!r} is not valid now.",
             "Renew the authority.",
             "/ca_id",
