@@ -19,6 +19,17 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """One attempt to deliver a committed event. ``id`` is the same in every attempt: subscribers
+    tell repetitions by it.
+    """
+
+    id: int
+    attempt: int
+    committed_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CertificateIssued(Event):
     """A certificate was signed and stored, CA certificates and renewals included."""
 

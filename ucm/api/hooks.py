@@ -2,8 +2,9 @@
 
 Three kinds. *Collect*: called once at start-up, each plugin separately; an error fails that plugin
 only. *Guard*: inside an operation; all answers count, an exception stops the operation. *Observe*:
-after the commit, isolated, a few milliseconds at most. Implementations name the arguments and
-annotations of the specification, without defaults.
+after the commit, isolated, a few milliseconds at most; ``ucm_deliver_event`` may take longer, it
+runs in the worker. Implementations name the arguments and annotations of the specification,
+without defaults.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ucm.api.contributions import (
     ProtocolInfo,
     Routes,
 )
-from ucm.api.events import CertificateIssued, CertificateRevoked, Event
+from ucm.api.events import CertificateIssued, CertificateRevoked, Delivery, Event
 from ucm.api.issuance import (
     CertificateDraft,
     Denial,
@@ -211,3 +212,8 @@ def ucm_on_revoke(event: CertificateRevoked) -> None:
 @hookspec
 def ucm_on_event(event: Event) -> None:
     """Every committed event, the two above included."""
+
+
+@hookspec
+def ucm_deliver_event(event: Event, delivery: Delivery) -> None:
+    """Every committed event, in the worker, at least once: an error means another attempt later."""

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from ucm.api.actor import Actor
 from ucm.api.errors import PluginUnavailable, UcmError
-from ucm.api.events import CertificateIssued, CertificateRevoked, Event
+from ucm.api.events import CertificateIssued, CertificateRevoked, Delivery, Event
 from ucm.api.issuance import (
     CertificateDraft,
     Denial,
@@ -43,7 +43,7 @@ GUARD_HOOKS = {
     "ucm_before_revoke": Operation.REVOKE,
     "ucm_before_key_use": Operation.KEY_USE,
 }
-OBSERVE_HOOKS = ("ucm_after_issue", "ucm_on_revoke", "ucm_on_event")
+OBSERVE_HOOKS = ("ucm_after_issue", "ucm_on_revoke", "ucm_on_event", "ucm_deliver_event")
 SLOW_OBSERVER_SECONDS = 0.05
 
 
@@ -234,6 +234,27 @@ class Dispatcher:
                     hook,
                     took * 1000,
                 )
+
+    def deliver(self, event: Event, *, delivery: Delivery, spare: set[str]) -> list[str]:
+        """Deliver an event to every subscriber not in ``spare``; add those that take it.
+
+        Returns ``<plugin>: <error type>`` of those that raised.
+        """
+        failures: list[str] = []
+        values = {"event": event, "delivery": delivery}
+        for item in self._bound.get("ucm_deliver_event", ()):
+            name = item.plugin.name
+            if item.plugin.state is not State.RUNNING or name in spare:
+                continue
+            started = self._clock.monotonic()
+            error = isolated(partial(item, values)).error
+            if error is None:
+                self._timed(item.plugin, "ucm_deliver_event", started=started)
+                spare.add(name)
+            else:
+                self._fault(item.plugin, "ucm_deliver_event", error=error, started=started)
+                failures.append(f"{name}: {type(error).__name__}")
+        return failures
 
     # --- collect and life cycle -------------------------------------------------------------------
 

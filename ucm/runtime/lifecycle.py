@@ -13,9 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from cryptography import x509
+
 from ucm.api.contributions import ErrorRenderer, HealthCheck, HealthResult, Metric, Routes
-from ucm.api.errors import KeyUnavailable, UcmError
+from ucm.api.errors import KeyUnavailable, PluginUnavailable, UcmError
+from ucm.api.issuance import CertificateDraft
 from ucm.api.keys import KeyBackend
+from ucm.api.lint import Lint, LintFinding
 from ucm.api.services import Clock, PluginContext
 from ucm.runtime.boot import BootError
 from ucm.runtime.contribute import Names, collect_static, collect_with_context
@@ -50,6 +54,9 @@ class PluginHost:
         self._names = names
         self._strict = strict
         self._manager = new_manager()
+        self._merged: Contributions | None = None
+        self.paused_jobs: Callable[[], Mapping[str, set[str]]] = dict
+        """Jobs that the worker paused, by plugin; the container points it at the database."""
         chosen = {item.name: item for item in wanted}
         kept: dict[str, Candidate] = {}
         for candidate in candidates:
@@ -127,17 +134,23 @@ class PluginHost:
             elif outcome and outcome[0].error is not None:
                 log.error("plugin %s failed to stop", plugin.name, exc_info=outcome[0].error)
             plugin.state, plugin.step = State.STOPPED, Step.STOP
+            self._merged = None
 
     # --- questions -----------------------------------------------------------------------------
 
     def states(self) -> list[PluginState]:
         """Every installed plugin with its state and reason, by name."""
+        paused = self.paused_jobs()
+        for plugin in self.registry:
+            plugin.paused_jobs = paused.get(plugin.name, set())
         return self.registry.states(now=self._clock.monotonic())
 
     @property
     def contributions(self) -> Contributions:
         """What the plugins that are up bring together, in start order."""
-        return merged(plugin.contributions for plugin in self.registry.alive())
+        if self._merged is None:
+            self._merged = merged(plugin.contributions for plugin in self.registry.alive())
+        return self._merged
 
     def owned(self) -> list[tuple[Plugin, Contributions]]:
         """Contributions by plugin, in start order."""
@@ -205,6 +218,30 @@ class PluginHost:
         self.dispatcher.fault(plugin, f"metric {metric.name}", error=error)
         return {}
 
+    @property
+    def lints(self) -> tuple[Lint, ...]:
+        """Lints of the plugins that are up; one that raises stops the issuance and is counted."""
+        return tuple(
+            dataclasses.replace(lint, check=partial(self._run_lint, plugin, lint))
+            for plugin, parts in self.owned()
+            for lint in parts.lints
+        )
+
+    def _run_lint(
+        self, plugin: Plugin, lint: Lint, certificate: x509.Certificate, draft: CertificateDraft
+    ) -> tuple[LintFinding, ...]:
+        outcome = isolated(lambda: tuple(lint.check(certificate, draft)))
+        findings, error = outcome.value or (), outcome.error
+        if error is None and not all(isinstance(item, LintFinding) for item in findings):
+            error = TypeError("a lint must return LintFindings")
+        if error is not None:
+            self.dispatcher.fault(plugin, f"lint {lint.name}", error=error)
+            raise PluginUnavailable(
+                f"Lint {lint.name!r} of plugin {plugin.name!r} failed; nothing was signed.",
+                hint="The cause is in the server's log; what could not be checked is not signed.",
+            ) from error
+        return findings
+
     def request_failed(self, path: str, error: BaseException) -> None:
         """Count an unforeseen error of a view for the plugin that owns the path, if one does."""
         for plugin in self.registry.alive():
@@ -265,8 +302,11 @@ class PluginHost:
     def _attempt(self, plugin: Plugin, step: Step, *, call: Callable[[], object]) -> None:
         plugin.step = step
         error = isolated(call).error
+        self._merged = None
         if error is None:
             return
+        if isinstance(error, BootError):  # the operator's configuration, not the plugin, is wrong
+            raise error
         state, reason = self._explain(plugin, error)
         if plugin.manifest is None:
             plugin.guards = declared(plugin.candidate.module).guards

@@ -25,6 +25,7 @@ from ucm.api.settings import PluginSettings
 from ucm.domain.settings import GeneralSettings
 from ucm.runtime.boot import PREFIX, BootError, nearest
 from ucm.runtime.registry import PluginRefused
+from ucm.store.settings import SettingRepository, SettingRow
 from ucm.store.uow import UnitOfWork
 
 log = logging.getLogger("ucm.settings")
@@ -102,7 +103,7 @@ class SettingsRegistry:
         entry = self._entry(owner)
         with self._database().read() as reader:
             revision = reader.settings.revision()
-            self._refresh(entry, rows=reader.settings.all(f"{owner}."), revision=revision)
+            self._refresh(entry, rows=reader.settings.all(), revision=revision)
 
     def snapshot(self, owner: str) -> PluginSettings:
         """The current values. A row that went wrong meanwhile leaves the last good snapshot."""
@@ -150,7 +151,7 @@ class SettingsRegistry:
         entry = self._entry(owner)
         self._refuse_unknown(entry, values)
         with self._database().begin(actor) as tx:
-            rows = tx.settings.all(f"{owner}.")
+            rows = tx.settings.all()
             merged = {**self._stored(entry, rows), **values}
             kept = {name: value for name, value in merged.items() if value is not None}
             try:
@@ -162,13 +163,11 @@ class SettingsRegistry:
                 key = f"{owner}.{name}"
                 if value is None:
                     if key in rows:
-                        tx.settings.remove(key)
+                        tx.settings.delete(key)
                         changed.append(key)
-                    continue
-                if self._write(tx.settings, key, getattr(fresh, name), row=rows.get(key)):
+                elif self._write(tx.settings, key, getattr(fresh, name), row=rows.get(key)):
                     changed.append(key)
             if changed:
-                tx.settings.advance()
                 tx.audit("settings_update", target=Target("settings", owner), keys=changed)
                 tx.emit(SettingsChanged(keys=tuple(changed)))
         self._checked_at = float("-inf")
@@ -221,7 +220,7 @@ class SettingsRegistry:
                 self._revision = reader.settings.revision()
             self._checked_at = now
 
-    def _refresh(self, entry: _Owner, *, rows: Mapping[str, Any], revision: int) -> None:
+    def _refresh(self, entry: _Owner, *, rows: Mapping[str, SettingRow], revision: int) -> None:
         stored = self._stored(entry, rows)
         try:
             snapshot = entry.model(**{**stored, **entry.environment})
@@ -236,10 +235,12 @@ class SettingsRegistry:
         entry.snapshot, entry.revision = snapshot, revision
         self._revision = max(self._revision, revision)
 
-    def _stored(self, entry: _Owner, rows: Mapping[str, Any]) -> dict[str, Any]:
+    def _stored(self, entry: _Owner, rows: Mapping[str, SettingRow]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key, row in rows.items():
-            name = key.removeprefix(f"{entry.name}.")
+            owner, _, name = key.partition(".")
+            if owner != entry.name:
+                continue
             if name not in entry.model.model_fields:
                 log.warning("setting %s is not known to this version and is ignored", key)
                 continue
@@ -247,7 +248,7 @@ class SettingsRegistry:
                 values[name] = row.value
             elif name not in entry.environment:
                 try:
-                    values[name] = self._seal_box().unseal(row.sealed).decode()
+                    values[name] = json.loads(self._seal_box().unseal(row.sealed))
                 except KeyUnavailable:
                     if entry.name != CORE:
                         raise
@@ -259,14 +260,17 @@ class SettingsRegistry:
             raise RuntimeError("settings are used before the sealer is attached")
         return self._sealer
 
-    def _write(self, settings: Any, key: str, value: Any, *, row: Any) -> bool:
+    def _write(
+        self, settings: SettingRepository, key: str, value: Any, *, row: SettingRow | None
+    ) -> bool:
         if isinstance(value, SecretStr):
-            settings.put(key, sealed=self._seal_box().seal(value.get_secret_value().encode()))
+            secret = json.dumps(value.get_secret_value()).encode()
+            settings.set(key, sealed=self._seal_box().seal(secret))
             return True
         plain = json.loads(json.dumps(value, default=_plain))
         if row is not None and row.value == plain:
             return False
-        settings.put(key, value=plain)
+        settings.set(key, value=plain)
         return True
 
     def _refuse_unknown(self, entry: _Owner, values: Mapping[str, Any]) -> None:

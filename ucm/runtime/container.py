@@ -1,0 +1,321 @@
+"""The composition root: the one place that constructs services and gives them to each other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from sqlalchemy import Engine
+
+from ucm.api.actor import Actor
+from ucm.api.events import CORE_EVENTS, Event
+from ucm.api.services import Clock, Ids
+from ucm.domain.audit_actions import CORE_AUDIT_ACTIONS
+from ucm.domain.passwords import PasswordHasher, PasswordRules
+from ucm.domain.rbac import Roles
+from ucm.domain.sealing import Keyring
+from ucm.domain.settings import GeneralSettings
+from ucm.issuance.custody import Custody
+from ucm.issuance.lint import Linter
+from ucm.issuance.pipeline import Pipeline
+from ucm.issuance.profiles import Profiles
+from ucm.issuance.signer import Signer
+from ucm.runtime.boot import BootSettings, prepare_data_dir
+from ucm.runtime.clock import SystemClock, SystemIds
+from ucm.runtime.context import ContextMaker
+from ucm.runtime.contributions import Contributions
+from ucm.runtime.dispatch import Dispatcher
+from ucm.runtime.lifecycle import PluginHost
+from ucm.runtime.opening import (
+    CORE_ACTIONS,
+    CORE_EVENT_NAMES,
+    Known,
+    alone,
+    declare_settings,
+    key_places,
+    load_plugins,
+    load_settings,
+    migrate_all,
+    open_database,
+)
+from ucm.runtime.registry import Step
+from ucm.runtime.settings import SettingsRegistry
+from ucm.services.apikeys import ApiKeyService
+from ucm.services.audit import AuditService
+from ucm.services.auth import AuthService
+from ucm.services.encryption import EncryptionService
+from ucm.services.health import HealthService
+from ucm.services.jobs import JobService
+from ucm.services.keys import KeyService, PluginKeys
+from ucm.services.masterkey import MasterKeyService
+from ucm.services.overview import OverviewService
+from ucm.services.rotation import KeyRotation
+from ucm.services.templates import TemplateService
+from ucm.services.users import UserService
+from ucm.store.uow import UnitOfWork
+
+log = logging.getLogger("ucm.runtime")
+
+Role = Literal["web", "worker", "cli"]
+
+
+@dataclass(kw_only=True, slots=True)
+class Container:
+    """Every service of one process. Build it after the fork: it opens the database."""
+
+    boot: BootSettings
+    clock: Clock
+    ids: Ids
+    engine: Engine
+    uow: UnitOfWork
+    host: PluginHost
+    settings: SettingsRegistry
+    master_key: MasterKeyService
+    keys: KeyService
+    issuance: Pipeline
+    templates: TemplateService
+    users: UserService
+    auth: AuthService
+    apikeys: ApiKeyService
+    audit: AuditService
+    overview: OverviewService
+    jobs: JobService
+    encryption: EncryptionService
+    rotation: KeyRotation
+    health: HealthService
+    roles: Callable[[], Roles]
+    started: bool = False
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """The only caller of plugins."""
+        return self.host.dispatcher
+
+    @property
+    def sealer(self) -> Keyring:
+        """Seals and unseals secrets of the database."""
+        return self.master_key.keyring
+
+    def safe_mode_reason(self) -> str | None:
+        """Why nothing that needs keys works, or ``None``."""
+        return self.master_key.state().safe_mode_reason
+
+    def event_type(self, name: str) -> type[Event] | None:
+        """The class of an event of the core or of a plugin that is up."""
+        for kind in (*CORE_EVENTS, *self.host.contributions.event_types):
+            if kind.name == name:
+                return kind
+        return None
+
+    def start(self, *, role: Role) -> None:
+        """Start the plugins. Raises ``BootError`` when one that must run does not."""
+        self.host.start()
+        self.started = True
+        self.templates.ensure_system_templates()
+        if role != "cli":
+            self._record_plugins()
+        for state in self.host.states():
+            if state.enabled:
+                log.info("plugin %s: %s", state.name, state.state)
+
+    def close(self) -> None:
+        """Stop the plugins and close the database; safe to repeat."""
+        if self.started:
+            self.started = False
+            self.host.stop()
+        self.uow.close()
+
+    def _record_plugins(self) -> None:
+        with self.uow.read() as reader:
+            known = {row.name: (row.version, row.state, row.reason) for row in reader.plugins.all()}
+        states = [state for state in self.host.states() if state.enabled]
+        if all(known.get(s.name) == (s.version, s.state, s.reason) for s in states):
+            return
+        with self.uow.begin(Actor.system("plugin host")) as tx:
+            for state in states:
+                tx.plugins.record(
+                    state.name,
+                    version=state.version,
+                    state=state.state,
+                    step=state.step,
+                    reason=state.reason,
+                )
+
+
+def build_container(
+    boot: BootSettings,
+    *,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    strict: bool | None = None,
+    plugins: Mapping[str, object] | None = None,
+    hasher: PasswordHasher | None = None,
+) -> Container:
+    """Open the data, migrate it, load the plugins and construct every service; nothing runs yet.
+
+    ``plugins`` are further plugin objects by name, enabled besides ``UCM_PLUGINS`` (tests,
+    embedding). Raises ``BootError`` when UCM cannot start as configured, ``StorageFailed`` for the
+    database.
+    """
+    clock, ids = clock or SystemClock(), ids or SystemIds()
+    prepare_data_dir(boot.data_dir)
+    host = load_plugins(boot, clock=clock, strict=strict, extra=plugins or {})
+    settings = declare_settings(host, clock=clock)
+    engine = open_database(boot)
+    with alone(boot.data_dir / "migrate.lock"):
+        migrate_all(engine, host)
+    uow = UnitOfWork(
+        engine,
+        clock=clock,
+        ids=ids,
+        audit_actions=Known(
+            CORE_ACTIONS, host=host, names=lambda parts: {a.name for a in parts.audit_actions}
+        ),
+        event_types=Known(
+            CORE_EVENT_NAMES, host=host, names=lambda parts: {e.name for e in parts.event_types}
+        ),
+        publish=host.dispatcher.publish,
+    )
+    master_key = MasterKeyService(key_places(boot), uow=uow)
+    master_key.start()
+    settings.attach(uow, sealer=master_key.keyring)
+    host.each(Step.SETTINGS, call=partial(load_settings, settings))
+    core = _Core(clock, ids, engine, uow, settings, master_key)
+    container = _construct(boot, host=host, core=core, hasher=hasher)
+    host.contribute(
+        ContextMaker(
+            clock=clock,
+            ids=ids,
+            uow=uow,
+            issuance=container.issuance,
+            keys=PluginKeys(container.keys),
+            sealer=master_key.keyring,
+            settings=settings,
+            public_url=lambda: settings.general().base_url or boot.public_base(),
+            public_http_url=lambda: settings.general().protocol_base_url or boot.public_http_base(),
+        )
+    )
+    return container
+
+
+@dataclass(frozen=True, slots=True)
+class _Core:
+    """What every service is made from."""
+
+    clock: Clock
+    ids: Ids
+    engine: Engine
+    uow: UnitOfWork
+    settings: SettingsRegistry
+    master_key: MasterKeyService
+
+
+def _password_rules(settings: GeneralSettings) -> PasswordRules:
+    return PasswordRules(
+        minimum_length=settings.min_password_length,
+        maximum_length=settings.max_password_length,
+        uppercase=settings.password_require_uppercase,
+        lowercase=settings.password_require_lowercase,
+        digit=settings.password_require_numbers,
+        special=settings.password_require_special,
+    )
+
+
+def _construct(
+    boot: BootSettings,
+    *,
+    host: PluginHost,
+    core: _Core,
+    hasher: PasswordHasher | None,
+) -> Container:
+    clock, ids, uow, settings = core.clock, core.ids, core.uow, core.settings
+    keys = KeyService(uow=uow, backends=host.key_backend)
+    issuance = Pipeline(
+        uow=uow,
+        guards=host.dispatcher,
+        signer=Signer(Custody(host.key_backend), host.dispatcher),
+        linter=Linter(lambda: host.lints),
+        profiles=Profiles(lambda: host.contributions.profiles),
+        clock=clock,
+        ids=ids,
+        extensions=lambda: host.contributions.extensions,
+    )
+    hasher = hasher or PasswordHasher()
+    roles = _Roles(host)
+    host.paused_jobs = partial(_paused_jobs, uow)
+    return Container(
+        boot=boot,
+        clock=clock,
+        ids=ids,
+        engine=core.engine,
+        uow=uow,
+        host=host,
+        settings=settings,
+        master_key=core.master_key,
+        keys=keys,
+        issuance=issuance,
+        templates=TemplateService(uow=uow),
+        users=UserService(
+            uow=uow,
+            clock=clock,
+            ids=ids,
+            hasher=hasher,
+            roles=roles,
+            rules=lambda: _password_rules(settings.general()),
+        ),
+        auth=AuthService(
+            uow=uow,
+            clock=clock,
+            ids=ids,
+            hasher=hasher,
+            roles=roles,
+            settings=settings.general,
+        ),
+        apikeys=ApiKeyService(uow=uow, clock=clock, ids=ids, roles=roles),
+        audit=AuditService(
+            uow=uow,
+            clock=clock,
+            actions=lambda: (*CORE_AUDIT_ACTIONS, *host.contributions.audit_actions),
+        ),
+        overview=OverviewService(uow=uow, clock=clock),
+        jobs=JobService(uow=uow),
+        encryption=EncryptionService(
+            uow=uow, master_key=core.master_key, open_record=keys.open_record
+        ),
+        rotation=KeyRotation(uow=uow, master_key=core.master_key, clock=clock),
+        health=HealthService(
+            uow=uow,
+            clock=clock,
+            data_dir=boot.data_dir,
+            plugin_checks=lambda: host.health_checks,
+            isolated=lambda check: check(),  # the host's checks do not raise
+        ),
+        roles=roles,
+    )
+
+
+def _paused_jobs(uow: UnitOfWork) -> dict[str, set[str]]:
+    paused: dict[str, set[str]] = {}
+    with uow.read() as reader:
+        for row in reader.jobs.all():
+            if row.paused:
+                paused.setdefault(row.owner, set()).add(row.id)
+    return paused
+
+
+class _Roles:
+    """The roles with the permissions of the plugins that are up; built once per set of plugins."""
+
+    def __init__(self, host: PluginHost) -> None:
+        self._host = host
+        self._seen: Contributions | None = None
+        self._roles = Roles()
+
+    def __call__(self) -> Roles:
+        current = self._host.contributions
+        if current is not self._seen:
+            self._seen, self._roles = current, Roles(current.permissions)
+        return self._roles
