@@ -75,6 +75,12 @@ def pending(engine: Engine, *, prefix: str, package: str) -> tuple[str, ...]:
     return tuple(reversed(todo))
 
 
+def revisions(package: str) -> frozenset[str]:
+    """Every revision that a package of revisions holds."""
+    script = ScriptDirectory.from_config(_config(package))
+    return frozenset(step.revision for step in script.walk_revisions())
+
+
 def differences(engine: Engine, *, prefix: str) -> list[Any]:
     """What database and models disagree about in the owner's tables, in Alembic's words."""
     with engine.connect() as connection:
