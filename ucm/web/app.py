@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, get_type_hints
 
 from flask import Blueprint, Flask, Response, request
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 import ucm
 from ucm.api.contributions import Auth, Routes
+from ucm.domain.settings import GeneralSettings
 from ucm.runtime.boot import session_secret
 from ucm.runtime.container import Container
 from ucm.web import openapi
@@ -118,7 +120,7 @@ def create_app(container: Container) -> Application:
             {"account.change_password", "account.profile", "auth.logout", "auth.verify"}
         ),
     )
-    app.after_request(_with_headers)
+    app.after_request(partial(_with_headers, settings=container.settings.general))
     return app
 
 
@@ -144,13 +146,18 @@ def _register_plugins(app: Application, contributed: Iterable[Routes]) -> frozen
     return frozenset(exempt)
 
 
-def _with_headers(response: Response) -> Response:
+def _with_headers(response: Response, *, settings: Callable[[], GeneralSettings]) -> Response:
     headers = response.headers
     for name, value in _HEADERS:
         if name not in headers:
             headers[name] = value
     if request.path.startswith("/api/") and "Cache-Control" not in headers:
         headers["Cache-Control"] = "no-store"
+    if request.scheme == "https":
+        general = settings()
+        if general.hsts_enabled:
+            subdomains = "; includeSubDomains" if general.hsts_include_subdomains else ""
+            headers["Strict-Transport-Security"] = f"max-age={general.hsts_max_age}{subdomains}"
     return response
 
 

@@ -20,6 +20,7 @@ from ucm.web.v2 import (
     overview,
     plugins,
     rbac,
+    security,
     settings,
     system,
     users,
@@ -60,6 +61,7 @@ def core_blueprints(
         system.blueprint(
             container.jobs, clock=container.clock, started_at=container.health.started_at
         ),
+        security.blueprint(encryption=container.encryption, rotation=container.rotation),
         overview.blueprint(container.overview, clock=container.clock),
         health.blueprint(
             container.health,
@@ -106,5 +108,5 @@ def _families(container: Container) -> Iterator[Metric]:
         },
         label="status",
     )
-    for metric in container.host.contributions.metrics:
+    for metric in container.host.metrics:
         yield health.plugin_family(metric, isolated=lambda call: isolated(call).value)
