@@ -46,6 +46,8 @@ from ucm.runtime.settings import SettingsRegistry
 from ucm.services.apikeys import ApiKeyService
 from ucm.services.audit import AuditService
 from ucm.services.auth import AuthService
+from ucm.services.cas import AuthorityService
+from ucm.services.certificates import CertificateService
 from ucm.services.encryption import EncryptionService
 from ucm.services.health import HealthService
 from ucm.services.jobs import JobService
@@ -76,6 +78,8 @@ class Container:
     master_key: MasterKeyService
     keys: KeyService
     issuance: Pipeline
+    cas: AuthorityService
+    certificates: CertificateService
     templates: TemplateService
     users: UserService
     auth: AuthService
@@ -191,6 +195,8 @@ def build_container(
             ids=ids,
             uow=uow,
             issuance=container.issuance,
+            certificates=container.certificates,
+            cas=container.cas,
             keys=PluginKeys(container.keys),
             sealer=master_key.keyring,
             settings=settings,
@@ -257,6 +263,10 @@ def _construct(
         master_key=core.master_key,
         keys=keys,
         issuance=issuance,
+        cas=AuthorityService(uow=uow, issuance=issuance, keys=keys, clock=clock, ids=ids),
+        certificates=CertificateService(
+            uow=uow, issuance=issuance, keys=keys, clock=clock, ids=ids
+        ),
         templates=TemplateService(uow=uow),
         users=UserService(
             uow=uow,

@@ -105,6 +105,7 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def migrate_all(engine: Engine, host: PluginHost) -> None:
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it greets at every start
     core = {"prefix": migrate.CORE_PREFIX, "package": migrate.CORE_PACKAGE}
     if migrate.pending(engine, **core):
         log.info("the database is brought to this version's schema")
