@@ -23,7 +23,7 @@ def is_sealed(text: str) -> bool:
 
 
 def _token(sealed: str) -> bytes:
-    # Fernet raises ValueError for text beyond ASCII; as bytes it is an invalid token like any other.
+    # Text beyond ASCII would raise ValueError; as bytes it is an invalid token like any other.
     return sealed.removeprefix(PREFIX).encode("ascii", "replace")
 
 

@@ -157,9 +157,8 @@ class EncryptionService:
         if not ready:
             return 0
         with self._uow.begin(actor) as tx:
-            return sum(
-                sealed.replace(tx.session, column, value, text=text) for value, text in ready
-            )
+            sealed.wipe_replaced_texts(tx.session)
+            return sum(sealed.replace(tx.session, column, value, new=text) for value, text in ready)
 
     def _record(self, result: EncryptAllResult, *, actor: Actor) -> None:
         with self._uow.begin(actor) as tx:

@@ -245,7 +245,7 @@ class KeyRotation:
         if changes:
             with self._uow.begin(_ACTOR) as tx:
                 for value, text in changes:
-                    walk.resealed += sealed.replace(tx.session, column, value, text=text)
+                    walk.resealed += sealed.replace(tx.session, column, value, new=text)
         walk.done += len(values)
 
     def _finish(self, keys: MasterKeys, *, actor: Actor, resealed: int, unopened: int) -> None:

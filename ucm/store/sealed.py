@@ -22,6 +22,7 @@ from sqlalchemy import (
     func,
     inspect,
     select,
+    text,
     tuple_,
     update,
 )
@@ -29,6 +30,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import String
 
 from ucm.api.db import Sealed, metadata
+from ucm.store.engine import is_sqlite
 
 _MARK = "ENC:%"
 
@@ -92,9 +94,9 @@ def any_sealed(session: Session) -> str | None:
     """Some sealed text of this database, or ``None`` when there is none."""
     for column in sealed_columns(session):
         query = select(column.column).where(column.column.like(_MARK)).limit(1)
-        text = session.execute(query).scalar()
-        if text is not None:
-            return str(text)
+        found = session.execute(query).scalar()
+        if found is not None:
+            return str(found)
     return None
 
 
@@ -126,7 +128,17 @@ def _beyond(keys: list[Column[Any]], after: tuple[Any, ...]) -> ColumnElement[bo
     return keys[0] > after[0] if len(keys) == 1 else tuple_(*keys) > tuple_(*after)
 
 
-def replace(session: Session, column: SealedColumn, value: SealedValue, *, text: str) -> bool:
+def wipe_replaced_texts(session: Session) -> None:
+    """From here to the end of the unit, SQLite overwrites what it frees in the database file.
+
+    Text that is replaced would otherwise stay readable in the file. PostgreSQL has no such switch:
+    there the old version of a row is gone after the next VACUUM.
+    """
+    if is_sqlite(session.connection()):
+        session.execute(text("PRAGMA secure_delete = ON"))
+
+
+def replace(session: Session, column: SealedColumn, value: SealedValue, *, new: str) -> bool:
     """Store another text, unless the row was changed or deleted meanwhile (then ``False``)."""
     row = and_(
         *(
@@ -135,5 +147,5 @@ def replace(session: Session, column: SealedColumn, value: SealedValue, *, text:
         ),
         column.column == value.text,
     )
-    changed = session.execute(update(column.table).where(row).values({column.column: text}))
+    changed = session.execute(update(column.table).where(row).values({column.column: new}))
     return bool(changed.rowcount)  # type: ignore[attr-defined]
