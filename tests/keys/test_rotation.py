@@ -209,6 +209,37 @@ def test_killed_before_the_first_batch_it_leaves_both_keys(install):
     assert again.use_every_key() == 3
 
 
+def test_killed_after_the_old_key_is_gone_it_still_notes_the_end(install):
+    here = install().start()
+    here.make_keys(3)
+    here.rotation.rotate(actor=ACTOR)
+    with here.uow.begin(ACTOR) as tx:
+        tx.secrets.rename(fingerprint="the old one")
+    again = install().start()
+    assert again.rotation.status().state is RotationState.UNFINISHED
+    again.rotation.resume()
+    assert again.rotation.status().state is RotationState.IDLE
+    assert again.audited()[-1][0] == "master_key_rotated"
+    assert again.use_every_key() == 3
+
+
+def test_a_key_that_is_made_known_before_its_rotation_stays_known(install):
+    """Several machines: below the present key everywhere, then above it everywhere, then rotate."""
+    here = install().start()
+    here.make_keys(3)
+    old, new = keys_in(here.data_file).newest, MasterKey.generate()
+    here.data_file.write_text(MasterKeys([old, new]).render())
+    assert here.rotation.status().state is RotationState.IDLE
+    here.rotation.resume()
+    assert keys_in(here.data_file).keys == (old, new)
+
+    here.data_file.write_text(MasterKeys([new, old]).render())
+    assert here.rotation.status().state is RotationState.UNFINISHED
+    here.rotation.rotate(actor=ACTOR)
+    assert keys_in(here.data_file).keys == (new,)
+    assert here.use_every_key() == 3
+
+
 def test_resuming_without_an_unfinished_rotation_changes_nothing(install):
     here = install().start()
     here.make_keys(1)

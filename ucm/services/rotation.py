@@ -1,9 +1,9 @@
 """Rotation of the master key without a pause.
 
 The new key is put in front of the old one in the key file, every secret is sealed again under it,
-and the old key leaves the file when nothing is sealed under it any more. That file is the only
-state: with more than one key it says that a rotation is unfinished, and whoever runs it next goes
-on where it stopped.
+and the old key leaves the file when nothing is sealed under it any more; then the canary takes the
+new key's name. While it has another one than the newest key, the rotation is unfinished, and
+whoever runs it next goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class KeyRotation:
     """One at a time on a machine; killed at any point, it leaves keys that open every secret.
 
     Servers on several machines that share a database must all know the new key before the first one
-    seals under it: put it as a further line into every key file first, then as first line into one,
-    and start the rotation there; with more than one key in its file it makes no new one.
+    seals under it: put it below the present key into every key file, then above it in every file,
+    and start the rotation on one of them, which makes no key of its own then.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class KeyRotation:
         running = self._master_key.change_in_progress()
         if running is not None:
             state = RotationState.RUNNING
-        elif key.older_fingerprints:
+        elif self._is_unfinished(key.fingerprint):
             state = RotationState.UNFINISHED
         else:
             state = RotationState.IDLE
@@ -149,33 +149,37 @@ class KeyRotation:
     ) -> None:
         """Finish a rotation that was cut off, if there is one; for the scheduler."""
         key = self._master_key.state()
-        if key.source is not KeySource.FILE or not key.older_fingerprints or key.warning:
+        if key.source is not KeySource.FILE or key.warning:
             return
-        if self._master_key.change_in_progress() is None:
+        if self._is_unfinished(key.fingerprint) and self._master_key.change_in_progress() is None:
             self.rotate(actor=Actor.system("rotation"), progress=progress, stopping=stopping)
 
     # --- the steps ------------------------------------------------------------------------------
 
     def _begin(self, actor: Actor) -> MasterKeys:
         keys = self._master_key.sealing_keys()
-        if self._master_key.state().source is KeySource.ENVIRONMENT:
-            if not keys.older:
-                raise Conflict(
-                    "The master key comes from KEY_ENCRYPTION_KEY, which UCM cannot change.",
-                    hint="Set KEY_ENCRYPTION_KEY to the new key, a comma and the old key, restart,"
-                    " and start the rotation again; afterwards remove the old key.",
-                )
+        if self._is_unfinished(keys.newest.fingerprint):
             return keys
-        if not keys.older:
-            keys = keys.preceded_by(MasterKey.generate())
-            self._master_key.file_in_use().replace(keys)
-            with self._uow.begin(actor) as tx:
-                tx.audit(
-                    "master_key_rotation_started",
-                    target=Target("master_key", keys.newest.fingerprint),
-                    older=[key.fingerprint for key in keys.older],
-                )
-        return self._master_key.sealing_keys()
+        if self._master_key.state().source is KeySource.ENVIRONMENT:
+            raise Conflict(
+                "The master key comes from KEY_ENCRYPTION_KEY, which UCM cannot change.",
+                hint="Set KEY_ENCRYPTION_KEY to the new key, a comma and the old key, restart,"
+                " and start the rotation again; afterwards remove the old key.",
+            )
+        keys = keys.preceded_by(MasterKey.generate())
+        self._master_key.file_in_use().replace(keys)
+        with self._uow.begin(actor) as tx:
+            tx.audit(
+                "master_key_rotation_started",
+                target=Target("master_key", keys.newest.fingerprint),
+                older=[key.fingerprint for key in keys.older],
+            )
+        return keys
+
+    def _is_unfinished(self, newest: str | None) -> bool:
+        with self._uow.read() as reader:
+            canary = reader.secrets.canary()
+        return newest is not None and canary is not None and canary.fingerprint != newest
 
     def _run_and_release(
         self, held: contextlib.ExitStack, keys: MasterKeys, actor: Actor, note: Progress
@@ -249,6 +253,7 @@ class KeyRotation:
         walk.done += len(values)
 
     def _finish(self, keys: MasterKeys, *, actor: Actor, resealed: int, unopened: int) -> None:
+        self._drop_older(keys)
         with self._uow.begin(actor) as tx:
             tx.secrets.rename(fingerprint=keys.newest.fingerprint)
             tx.audit(
@@ -258,6 +263,8 @@ class KeyRotation:
                 resealed=resealed,
                 unopened=unopened,
             )
+
+    def _drop_older(self, keys: MasterKeys) -> None:
         if self._master_key.state().source is not KeySource.FILE:
             _log.warning("remove the older keys from KEY_ENCRYPTION_KEY: nothing needs them now")
             return
