@@ -177,6 +177,10 @@ class CaImportForm(Upload):
     import_key: bool = True
     update_existing: bool = True
 
+    def content(self) -> bytes:
+        """The file or the text. Raises ``Invalid`` or ``TooLarge``."""
+        return self._read(self.file, self.pem_content, pointer="/pem_content")
+
 
 class CaListQuery(Query):
     """The list is complete unless ``page`` or ``per_page`` is given."""

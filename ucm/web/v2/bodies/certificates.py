@@ -7,6 +7,7 @@ from typing import Literal
 from flask_openapi3.models.file import FileStorage
 from pydantic import AliasChoices, Field
 
+from ucm.api.issuance import RevocationReason
 from ucm.web.requests import Body, Query
 from ucm.web.v2.bodies.common import (
     Country,
@@ -25,7 +26,6 @@ from ucm.web.v2.bodies.common import (
 CertificateType = Literal["server", "client", "combined", "code_signing", "email"]
 Status = Literal["valid", "expiring", "expired", "revoked", "on_hold"]
 SortField = Literal[
-    "id",
     "subject",
     "issuer",
     "valid_to",
@@ -68,7 +68,7 @@ class CertificateCreateBody(Body):
 
     ca_id: int = Field(ge=1, le=2**63 - 1)
     csr: str | None = Field(
-        None, max_length=65536, description="PKCS#10 request, PEM; the key fields must be left out"
+        None, description="PKCS#10 request, PEM, at most 64 KiB; the key fields must be left out"
     )
     cn: DnValue | None = Field(
         None,
@@ -132,7 +132,7 @@ class CertificateRenewBody(OptionalBody):
 
     validity_days: int | None = Field(None, ge=1, le=3650)
     csr: str | None = Field(
-        None, max_length=65536, description="The requester's new key, PKCS#10 PEM"
+        None, description="The requester's new key, PKCS#10 PEM"
     )
     new_key: bool | None = Field(
         None, description="false: certify the same public key again; true: UCM makes a new key"
@@ -155,7 +155,7 @@ class CertificateListQuery(Paging):
     search: str | None = Field(
         None, max_length=255, description="In subject, SAN, issuer, description or serial number"
     )
-    template_id: list[int] = Field(default_factory=list)
+    template_id: int | None = Field(None, ge=1)
     sort_by: SortField = "created_at"
     sort_order: Literal["asc", "desc"] = "desc"
     cursor: str | None = Field(
@@ -193,3 +193,15 @@ class CertificateImportForm(Upload):
     ca_id: int | None = Field(None, ge=1)
     import_key: bool = True
     update_existing: bool = True
+
+    def content(self) -> bytes:
+        """The file or the text. Raises ``Invalid`` or ``TooLarge``."""
+        return self._read(self.file, self.pem_content, pointer="/pem_content")
+
+
+_REASONS = {reason.value.lower(): reason for reason in RevocationReason}
+
+
+def reason_of(text: Reason) -> RevocationReason:
+    """The reason for any of the spellings that ``Reason`` lists."""
+    return _REASONS[text.replace("_", "").lower()]

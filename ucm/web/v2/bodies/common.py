@@ -7,18 +7,20 @@ document tells them before the first request.
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from flask import request
+from flask_openapi3.models.file import FileStorage
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from ucm.api.errors import Invalid
+from ucm.api.errors import Invalid, TooLarge
 from ucm.api.names import checked_url
 from ucm.web.requests import Body, Query
 
 MAX_UPLOAD = 10 * 1024 * 1024
-UPLOAD_SUFFIXES = frozenset(
-    {".pem", ".crt", ".cer", ".p12", ".pfx", ".p7b", ".p7c", ".der", ".key", ".csr", ".req"}
+CERTIFICATE_SUFFIXES = frozenset(
+    {".pem", ".crt", ".cer", ".p12", ".pfx", ".p7b", ".p7c", ".der", ".key"}
 )
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -46,6 +48,7 @@ class Upload(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
     max_bytes: ClassVar[int] = MAX_UPLOAD
+    suffixes: ClassVar[frozenset[str]] = CERTIFICATE_SUFFIXES
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
@@ -55,6 +58,32 @@ class Upload(BaseModel):
         for name, file in request.files.items():
             fields[name] = file
         return super().model_validate(fields, **options)
+
+    def _read(self, upload: FileStorage | None, text: str | None, *, pointer: str) -> bytes:
+        """The bytes of the file or of the text; ``pointer`` names the text field.
+
+        Raises ``Invalid`` for none or both and for a file name of another kind, ``TooLarge``.
+        """
+        if (upload is None) == (text is None):
+            raise Invalid.field(
+                "/file",
+                "one-source",
+                f"Send a file or {pointer[1:]}, one of the two.",
+            )
+        if upload is None:
+            return (text or "").encode("utf-8", "replace")
+        suffix = PurePosixPath((upload.filename or "").replace("\\", "/")).suffix.lower()
+        if suffix not in self.suffixes:
+            raise Invalid.field(
+                "/file",
+                "file-kind",
+                f"A file {suffix!a} is not read here.",
+                hint=f"Allowed: {', '.join(sorted(self.suffixes))}.",
+            )
+        content = upload.stream.read(self.max_bytes + 1)
+        if len(content) > self.max_bytes:
+            raise TooLarge(f"The file has more than the {self.max_bytes // 1024} KiB allowed here.")
+        return content
 
 
 def _line(value: str) -> str:
@@ -141,7 +170,7 @@ class ExportQuery(Query):
     format: ExportFormat = "pem"
     include_chain: bool = False
     include_key: bool = False
-    password: str | None = Field(None, exclude=True, deprecated="Send it in the body of a POST.")
+    password: str | None = Field(None, deprecated="Send it in the body of a POST.")
 
 
 class ExportBody(OptionalBody):
@@ -157,7 +186,7 @@ def refuse_password_in_url(password: str | None) -> None:
     """Raise ``Invalid`` for a password sent as a query parameter."""
     if password is not None:
         raise Invalid.field(
-            "/password",
+            "?password",
             "password-in-url",
             "A password must not be part of a URL, which is written to logs.",
             hint="Send a POST request with the password in its JSON body.",

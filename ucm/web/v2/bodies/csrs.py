@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from flask_openapi3.models.file import FileStorage
 from pydantic import Field
@@ -46,9 +46,15 @@ class CsrUploadBody(Body):
 class CsrImportForm(Upload):
     """A PKCS#10 request as a file (PEM or DER) or as text."""
 
+    suffixes: ClassVar[frozenset[str]] = frozenset({".pem", ".csr", ".req", ".p10", ".der", ".txt"})
+
     file: FileStorage | None = None
     pem_content: str | None = None
     name: Line | None = None
+
+    def content(self) -> bytes:
+        """The file or the text. Raises ``Invalid`` or ``TooLarge``."""
+        return self._read(self.file, self.pem_content, pointer="/pem_content")
 
 
 class CsrSignBody(Body):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from flask_openapi3.models.file import FileStorage
 from pydantic import ConfigDict, Field, StringConstraints
@@ -130,9 +130,15 @@ class TemplateListQuery(Query):
 class TemplateImportForm(Upload):
     """Templates as exported: one object or a list."""
 
+    suffixes: ClassVar[frozenset[str]] = frozenset({".json"})
+
     file: FileStorage | None = Field(None, description="JSON file")
     json_content: str | None = Field(None, max_length=1024 * 1024)
     update_existing: bool = False
+
+    def content(self) -> bytes:
+        """The file or the text. Raises ``Invalid`` or ``TooLarge``."""
+        return self._read(self.file, self.json_content, pointer="/json_content")
 
 
 class ImportedTemplate(TemplateCreateBody):
