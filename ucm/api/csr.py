@@ -7,18 +7,17 @@ import re
 from dataclasses import dataclass, field, replace
 
 from asn1crypto import csr as asn1_csr
-from asn1crypto import parser as der_parser
 from asn1crypto import pem as asn1_pem
-from asn1crypto.util import int_to_bytes
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
 
+from ucm.api.der import content_of, end_of, value_of
 from ucm.api.errors import Invalid, TooLarge
 from ucm.api.keys import KeySpec, SignatureScheme
 from ucm.api.private_keys import verify
-from ucm.api.publickeys import accepted_spec
+from ucm.api.publickeys import accepted_spec, load_spki
 from ucm.api.x509 import (
     MAX_INPUT,
     canonical_names,
@@ -111,9 +110,12 @@ def parse_csr(data: bytes, *, pointer: str = "/csr", lenient: bool = False) -> C
             ) from None
         request, proven = _reordered(data, pointer=pointer), True
     try:
+        # A weak or foreign key is named before its signature is judged: verifying may not even
+        # know the key.
+        key = _spki_of(request, pointer)
         if not proven:
             _check_possession(request, pointer)
-        parsed = _read(request, pointer)
+        parsed = _read(request, key, pointer=pointer)
     except x509.DuplicateExtension as error:
         raise _bad(
             "duplicate-extension",
@@ -166,9 +168,6 @@ def _check_possession(request: x509.CertificateSigningRequest, pointer: str) -> 
             pointer=pointer,
             hint="Sign it with SHA-256 (openssl req -sha256, certreq HashAlgorithm=sha256).",
         )
-    # A weak or foreign key is named before its signature is judged: verification may not even know
-    # the key.
-    _spki_of(request, pointer)
     if not request.is_signature_valid:
         raise _bad(
             "proof-of-possession",
@@ -182,17 +181,10 @@ def _check_possession(request: x509.CertificateSigningRequest, pointer: str) -> 
 def _spki_of(request: x509.CertificateSigningRequest, pointer: str) -> tuple[bytes, KeySpec]:
     """The key's bytes as they stand in the request: the library would rewrite explicit EC
     parameters."""
-    rest = der_parser.parse(request.tbs_certrequest_bytes)[4]
-    for _ in range(2):  # version, subject
-        rest = rest[_size_of(rest) :]
-    spki = rest[: _size_of(rest)]
+    body = request.tbs_certrequest_bytes
+    start = end_of(body, end_of(body, content_of(body)))  # after version and subject
+    spki = body[start : end_of(body, start)]
     return spki, accepted_spec(spki, pointer=pointer)
-
-
-def _size_of(der: bytes) -> int:
-    """Octets of the first value in a row of DER values."""
-    _, _, _, header, content, trailer = der_parser.parse(der)
-    return len(header) + len(content) + len(trailer)
 
 
 def _attributes(request: x509.CertificateSigningRequest, pointer: str) -> str | None:
@@ -214,9 +206,11 @@ def _attributes(request: x509.CertificateSigningRequest, pointer: str) -> str | 
     return password
 
 
-def _read(request: x509.CertificateSigningRequest, pointer: str) -> CertificateRequest:
+def _read(
+    request: x509.CertificateSigningRequest, key: tuple[bytes, KeySpec], *, pointer: str
+) -> CertificateRequest:
     password = _attributes(request, pointer)
-    spki, spec = _spki_of(request, pointer)
+    spki, spec = key
     subject = request.subject
     check_subject(subject, pointer=pointer)
     names: tuple[x509.GeneralName, ...] = ()
@@ -306,7 +300,7 @@ def _reordered(data: bytes, *, pointer: str) -> x509.CertificateSigningRequest:
                 hint="Sign it with SHA-256 or better.",
             )
         verify(
-            load_der_public_key(spki),
+            load_spki(spki),
             signature=loaded["signature"].native,
             data=signed,
             scheme=scheme,
@@ -315,9 +309,9 @@ def _reordered(data: bytes, *, pointer: str) -> x509.CertificateSigningRequest:
             attribute.dump() for attribute in info["attributes"] or () if attribute is not None
         )
         body = info["version"].dump() + info["subject"].dump() + spki
-        body += _tlv(0xA0, b"".join(attributes))
+        body += value_of(0xA0, b"".join(attributes))
         rest = loaded["signature_algorithm"].dump() + loaded["signature"].dump()
-        return x509.load_der_x509_csr(_tlv(0x30, _tlv(0x30, body) + rest))
+        return x509.load_der_x509_csr(value_of(0x30, value_of(0x30, body) + rest))
     except InvalidSignature:
         raise _bad(
             "proof-of-possession",
@@ -329,11 +323,3 @@ def _reordered(data: bytes, *, pointer: str) -> x509.CertificateSigningRequest:
         raise _bad(
             "invalid-csr", f"This is not a PKCS#10 request: {str(error)[:200]}.", pointer=pointer
         ) from None
-
-
-def _tlv(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    if size < 0x80:
-        return bytes((tag, size)) + content
-    length: bytes = int_to_bytes(size)
-    return b"".join((bytes((tag, 0x80 | len(length))), length, content))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import idna
@@ -410,24 +411,7 @@ def checked_url(url: str, *, pointer: str, schemes: tuple[str, ...] = ("http", "
     Absolute, ASCII, at most 2048 characters, with a host and without user information (RFC 5280
     4.2.1.13, 4.2.2.1).
     """
-    parts = None
-    if (
-        len(url) <= 2048
-        and _PRINTABLE_ASCII.fullmatch(url)
-        and not any(c in url for c in '<>"{}|\\^`')
-    ):
-        try:
-            parts = urlsplit(url)
-            _ = parts.port
-        except ValueError:
-            parts = None
-    if (
-        parts is None
-        or parts.scheme.lower() not in schemes
-        or not parts.hostname
-        or parts.username is not None
-        or parts.password is not None
-    ):
+    if not _fetchable(url, schemes):
         raise Invalid.field(
             pointer,
             "invalid-url",
@@ -436,3 +420,24 @@ def checked_url(url: str, *, pointer: str, schemes: tuple[str, ...] = ("http", "
             "no user name, no spaces, at most 2048 characters.",
         )
     return url
+
+
+@lru_cache(maxsize=1024)
+def _fetchable(url: str, schemes: tuple[str, ...]) -> bool:
+    if (
+        len(url) > 2048
+        or not _PRINTABLE_ASCII.fullmatch(url)
+        or any(character in url for character in '<>"{}|\\^`')
+    ):
+        return False
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return bool(
+        parts.scheme.lower() in schemes
+        and parts.hostname
+        and parts.username is None
+        and parts.password is None
+    )

@@ -9,7 +9,10 @@ from functools import lru_cache
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, mlkem, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import (
+    CertificatePublicKeyTypes,
+    PublicKeyTypes,
+)
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -137,10 +140,10 @@ def _rsa_spec(key: rsa.RSAPublicKey, pointer: str) -> KeySpec:
 def spec_of(key: object) -> KeySpec | None:
     """The ``KeySpec`` of a public key object, ``None`` when its kind or size is not one of them.
     Checks nothing else."""
-    if isinstance(key, rsa.RSAPublicKey):
-        return _RSA_SIZES.get(key.key_size)
     if isinstance(key, ec.EllipticCurvePublicKey):
         return _CURVES.get(key.curve.name)
+    if isinstance(key, rsa.RSAPublicKey):
+        return _RSA_SIZES.get(key.key_size)
     return next((spec for kind, spec in _OTHER if isinstance(key, kind)), None)
 
 
@@ -180,6 +183,12 @@ def _check_encoding(key: CertificatePublicKeyTypes, spki: bytes, pointer: str) -
 
 
 @lru_cache(maxsize=512)
+def load_spki(spki: bytes) -> PublicKeyTypes:
+    """The key object of a SubjectPublicKeyInfo, loaded once. Raises what the library raises."""
+    return load_der_public_key(spki)
+
+
+@lru_cache(maxsize=512)
 def accepted_spec(spki: bytes, *, pointer: str = "/public_key") -> KeySpec:
     """The kind of a SubjectPublicKeyInfo (DER) that may be certified.
 
@@ -188,7 +197,7 @@ def accepted_spec(spki: bytes, *, pointer: str = "/public_key") -> KeySpec:
     primes).
     """
     try:
-        key = load_der_public_key(spki)
+        key = load_spki(spki)
     except UnsupportedAlgorithm:
         raise _refuse(
             pointer, "key-algorithm", "The public key's algorithm is not known."

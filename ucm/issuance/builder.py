@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    load_der_public_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ucm.api.issuance import CertificateDraft
 from ucm.api.keys import SignatureScheme
 from ucm.api.private_keys import hash_of, rsa_padding_of
+from ucm.api.publickeys import load_spki
 from ucm.api.services import Clock, Ids
 from ucm.api.x509 import key_usage, parse_general_name
 from ucm.domain.validity import BACKDATE
@@ -63,7 +63,7 @@ class ThrowawayKeys:
 
 def build(draft: CertificateDraft, key: CertificateIssuerPrivateKeyTypes) -> x509.Certificate:
     """The draft as a certificate signed by ``key``, whose kind must fit ``draft.scheme``."""
-    public_key: Any = load_der_public_key(draft.public_key)
+    public_key: Any = load_spki(draft.public_key)
     builder = x509.CertificateBuilder(
         issuer_name=draft.issuer,
         subject_name=draft.subject,

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import NameOID
 
 from ucm.api.errors import Invalid
@@ -35,6 +34,7 @@ from ucm.api.names import (
     general_name_kind,
 )
 from ucm.api.private_keys import scheme_for
+from ucm.api.publickeys import load_spki
 from ucm.api.x509 import canonical_key_usages, eku_name
 from ucm.domain import keypolicy
 from ucm.domain.keypolicy import leaf_usages
@@ -90,15 +90,15 @@ class Outcome:
 def _identity(applicant: Applicant, purposes: tuple[str, ...], denials: list[Denial]) -> Identity:
     request, profile = applicant.request, applicant.profile
     csr = request.csr
-    subject = request.subject
-    if subject is None:
-        subject = csr.subject if csr is not None else x509.Name([])
-    check_subject(subject)
-    given = request.names
-    proved = given is not None or not applicant.enrollee
-    if given is None:
-        given = csr.names if csr is not None else ()
-    names = canonical_names(given)
+    # What comes from a request was checked when it was parsed.
+    subject = csr.subject if csr is not None else x509.Name([])
+    if request.subject is not None:
+        subject = request.subject
+        check_subject(subject)
+    names = csr.names if csr is not None else ()
+    if request.names is not None:
+        names = canonical_names(request.names)
+    proved = request.names is not None or not applicant.enrollee
     subject = templated_subject(
         subject, pinned=profile.pinned_subject, default=profile.default_subject
     )
@@ -329,7 +329,7 @@ def compose(applicant: Applicant, *, issuer: Issuer | None, serial: int, now: da
     signer_spec = applicant.key_spec if issuer is None else issuer.spec
     if signer_spec is None:
         raise Invalid("The authority's key is of a kind that UCM cannot sign with.")
-    public_key: Any = load_der_public_key(applicant.public_key)
+    public_key: Any = load_spki(applicant.public_key)
     parts = extensions.Parts(
         public_key=public_key,
         authority_key_id=issuer.authority_key_id if issuer else None,

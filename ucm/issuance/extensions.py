@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from cryptography import x509
@@ -73,19 +74,11 @@ def _extension(value: x509.ExtensionType, *, critical: bool = False) -> Extensio
 def of_leaf(parts: Parts) -> tuple[Extension, ...]:
     """Extensions of an end-entity certificate. Never a path length, constraints or keyCertSign."""
     made = [*_identifiers(parts)]
-    made.append(_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True))
-    made.append(_extension(key_usage(parts.usages), critical=True))
-    made.append(_purposes(parts))
+    made.append(_NO_AUTHORITY)
+    made.append(_key_usage(parts.usages))
+    made.append(_purposes(parts.purposes, critical=parts.purposes_critical))
     made.extend(_names(parts))
-    policy = parts.urls.policy_oid if parts.urls else None
-    made.extend(_policies((policy,) if policy else (), parts.urls.cps_uri if parts.urls else None))
-    if parts.no_rev_avail:
-        # RFC 9608 3: together with it, nothing that points to revocation information.
-        made.append(_extension(x509.UnrecognizedExtension(NO_REV_AVAIL, _NULL)))
-        made.extend(_information_access(parts, ocsp=False))
-    else:
-        made.extend(_distribution_points(parts))
-        made.extend(_information_access(parts, ocsp=True))
+    made.extend(_published(parts.urls, no_rev_avail=parts.no_rev_avail))
     if parts.must_staple:
         made.append(_extension(x509.TLSFeature([x509.TLSFeatureType.status_request])))
     if parts.ocsp_no_check:
@@ -99,15 +92,15 @@ def of_authority(
     """Extensions of a CA certificate. Raises ``Invalid`` for parameters that break their rule."""
     made = [*_identifiers(parts)]
     made.append(_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True))
-    made.append(_extension(key_usage(parts.usages), critical=True))
+    made.append(_key_usage(parts.usages))
     if parts.purposes:
-        made.append(_purposes(parts))
+        made.append(_purposes(parts.purposes, critical=parts.purposes_critical))
     made.extend(_names(parts))
     policies = parameters.policy_oids
     made.extend(_policies(policies, parameters.cps_uri, pointer="/policy_oids"))
     made.extend(_constraints(parameters))
-    made.extend(_distribution_points(parts))
-    made.extend(_information_access(parts, ocsp=True))
+    made.extend(_distribution_points(parts.urls))
+    made.extend(_information_access(parts.urls, ocsp=True))
     if parameters.sia_urls:
         access = [
             x509.AccessDescription(
@@ -126,22 +119,48 @@ def _identifiers(parts: Parts) -> Iterable[Extension]:
         yield _extension(parts.authority_key_id)
 
 
-def _purposes(parts: Parts) -> Extension:
-    critical = parts.purposes_critical or TIME_STAMPING in parts.purposes
-    if TIME_STAMPING in parts.purposes and len(parts.purposes) > 1:
+_NO_AUTHORITY = _extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+
+
+# Extensions that most certificates of a profile and an authority share are made once.
+
+
+@lru_cache(maxsize=64)
+def _key_usage(usages: frozenset[str]) -> Extension:
+    return _extension(key_usage(usages), critical=True)
+
+
+@lru_cache(maxsize=64)
+def _purposes(purposes: tuple[str, ...], *, critical: bool) -> Extension:
+    critical = critical or TIME_STAMPING in purposes
+    if TIME_STAMPING in purposes and len(purposes) > 1:
         raise Invalid.field(
             "/extra_ekus",
             "time-stamping-not-alone",
             "timeStamping must be the only extended key usage (RFC 3161 2.3).",
         )
-    if critical and ANY_PURPOSE in parts.purposes:
+    if critical and ANY_PURPOSE in purposes:
         raise Invalid.field(
             "/extra_ekus",
             "any-purpose-critical",
             f"{eku_name(ANY_PURPOSE)} cannot be critical (RFC 5280 4.2.1.12).",
         )
-    value = x509.ExtendedKeyUsage([x509.ObjectIdentifier(oid) for oid in parts.purposes])
+    value = x509.ExtendedKeyUsage([x509.ObjectIdentifier(oid) for oid in purposes])
     return _extension(value, critical=critical)
+
+
+@lru_cache(maxsize=256)
+def _published(urls: PublicationUrls | None, *, no_rev_avail: bool) -> tuple[Extension, ...]:
+    """Policies and pointers of a leaf's issuer."""
+    policy = urls.policy_oid if urls else None
+    made = [*_policies((policy,) if policy else (), urls.cps_uri if urls else None)]
+    if no_rev_avail:
+        # RFC 9608 3: together with it, nothing that points to revocation information.
+        made.append(_extension(x509.UnrecognizedExtension(NO_REV_AVAIL, _NULL)))
+    else:
+        made.extend(_distribution_points(urls))
+    made.extend(_information_access(urls, ocsp=not no_rev_avail))
+    return tuple(made)
 
 
 def _names(parts: Parts) -> Iterable[Extension]:
@@ -174,18 +193,18 @@ def _policies(
     yield _extension(x509.CertificatePolicies(information))
 
 
-def _distribution_points(parts: Parts) -> Iterable[Extension]:
-    if parts.urls and parts.urls.crl_distribution_points:
-        names = [x509.UniformResourceIdentifier(u) for u in parts.urls.crl_distribution_points]
+def _distribution_points(urls: PublicationUrls | None) -> Iterable[Extension]:
+    if urls and urls.crl_distribution_points:
+        names = [x509.UniformResourceIdentifier(u) for u in urls.crl_distribution_points]
         point = x509.DistributionPoint(names, None, None, None)
         yield _extension(x509.CRLDistributionPoints([point]))
 
 
-def _information_access(parts: Parts, *, ocsp: bool) -> Iterable[Extension]:
-    if parts.urls is None:
+def _information_access(urls: PublicationUrls | None, *, ocsp: bool) -> Iterable[Extension]:
+    if urls is None:
         return
-    ways = [(AuthorityInformationAccessOID.OCSP, url) for url in parts.urls.ocsp if ocsp]
-    ways += [(AuthorityInformationAccessOID.CA_ISSUERS, url) for url in parts.urls.ca_issuers]
+    ways = [(AuthorityInformationAccessOID.OCSP, url) for url in urls.ocsp if ocsp]
+    ways += [(AuthorityInformationAccessOID.CA_ISSUERS, url) for url in urls.ca_issuers]
     if ways:
         access = [
             x509.AccessDescription(method, x509.UniformResourceIdentifier(url))

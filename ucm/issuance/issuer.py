@@ -25,11 +25,9 @@ class Issuer:
     path_length: int | None
     constraints: tuple[Constraints, ...]
     """Of the authority itself and of everything above it."""
-
-    @property
-    def subject(self) -> x509.Name:
-        """The name as it stands in the authority's certificate, string types included."""
-        return self.ca.certificate.subject
+    subject: x509.Name
+    """The name as it stands in the authority's certificate, string types included."""
+    subject_der: bytes
 
 
 def issuer_of(ca: CaView, *, above: Sequence[CaView]) -> Issuer:
@@ -44,6 +42,8 @@ def issuer_of(ca: CaView, *, above: Sequence[CaView]) -> Issuer:
         authority_key_id=authority_key_id(certificate),
         path_length=_tightest_path_length(ca, above),
         constraints=tuple(c for c in chain if c is not None),
+        subject=certificate.subject,
+        subject_der=certificate.subject.public_bytes(),
     )
 
 

@@ -14,7 +14,7 @@ from ucm.api.errors import LintFailed
 from ucm.api.issuance import CertificateDraft
 from ucm.api.lint import Lint, LintFinding, Severity
 from ucm.issuance.builder import ThrowawayKeys, build
-from ucm.issuance.lints import CORE_LINTS
+from ucm.issuance.lints import CORE_LINTS, read
 
 _MADE_BY_LINTER = object()
 
@@ -65,20 +65,23 @@ class Linter:
         self._lints = lints
         self._keys = ThrowawayKeys()
 
-    def examine(self, draft: CertificateDraft) -> SigningTicket:
-        """Lint a draft. Raises ``LintFailed`` with every finding when one is an error.
+    def examine(self, draft: CertificateDraft, *, issuer: bytes | None = None) -> SigningTicket:
+        """Lint a draft; ``issuer`` is the authority's subject, DER. Raises ``LintFailed`` with
+        every finding when one is an error.
 
         A lint that raises stops issuance with its own error: what could not be checked is not
         signed.
         """
         certificate = build(draft, self._keys.key_for(draft.scheme))
-        findings = tuple(
-            finding
-            for lint in (*CORE_LINTS, *self._lints())
-            for finding in lint.check(certificate, draft)
-        )
+        reading = read(certificate, draft, issuer=issuer)
+        findings = [finding for lint in CORE_LINTS for finding in lint.findings(reading)]
+        for lint in self._lints():
+            findings.extend(lint.check(certificate, draft))
         if any(finding.severity is Severity.ERROR for finding in findings):
             raise LintFailed(findings)
         return SigningTicket(
-            _MADE_BY_LINTER, draft=draft, lint_certificate=certificate, findings=findings
+            _MADE_BY_LINTER,
+            draft=draft,
+            lint_certificate=certificate,
+            findings=tuple(findings),
         )

@@ -5,12 +5,10 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-
 from ucm.api.errors import Conflict, Invalid
 from ucm.api.issuance import CertificateKind, IssuanceRequest, Profile
 from ucm.api.keys import KeyRecord, KeySpec
-from ucm.api.publickeys import spki_sha256
+from ucm.api.publickeys import load_spki, spki_sha256
 from ucm.api.services import Clock
 from ucm.api.views import CaView, CertificateView
 from ucm.issuance.issuer import Issuer, issuer_of
@@ -126,7 +124,7 @@ def load(
 
 def _own_key(request: IssuanceRequest, public_key: bytes, *, reader: Reader) -> CAKey:
     """The key that signs itself."""
-    public = load_der_public_key(public_key)
+    public = load_spki(public_key)
     if request.new_key is not None:
         return CAKey(request.new_key, public)
     if request.key is None:

@@ -258,7 +258,8 @@ class Pipeline:
         reasons = [*outcome.denials, *self.guards.check_draft(outcome.draft, request, ca)]
         if reasons:
             raise PolicyDenied(reasons)
-        ticket = self.linter.examine(outcome.draft)
+        issuer_name = loaded.issuer.subject_der if loaded.issuer else None
+        ticket = self.linter.examine(outcome.draft, issuer=issuer_name)
         # Asked last, so that nobody is asked to approve what could not be issued anyway.
         hold = next((a for a in answers if isinstance(a, Hold)), None)
         if hold is not None:

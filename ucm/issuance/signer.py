@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from asn1crypto import parser as der_parser
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from ucm.api.actor import Actor
+from ucm.api.der import content_of, end_of, value_of
 from ucm.api.errors import KeyUnavailable, PolicyDenied
 from ucm.api.issuance import Operation
 from ucm.api.keys import KeyPurpose, KeyRecord, KeyRef
@@ -87,18 +87,7 @@ def _assembled(tbs: bytes, signature: bytes) -> bytes:
     """Certificate ::= SEQUENCE { tbs, signatureAlgorithm, signature } (RFC 5280 4.1); the algorithm
     is copied from inside the signed part, with which it must be identical (4.1.1.2).
     """
-    rest = der_parser.parse(tbs)[4]
-    for _ in range(2):  # version, serialNumber
-        rest = rest[_size_of(rest) :]
-    algorithm = rest[: _size_of(rest)]
-    content = tbs + algorithm + _bit_string(signature)
-    return bytes(der_parser.emit(0, 1, 16, content))
-
-
-def _size_of(der: bytes) -> int:
-    _, _, _, header, content, trailer = der_parser.parse(der)
-    return len(header) + len(content) + len(trailer)
-
-
-def _bit_string(octets: bytes) -> bytes:
-    return bytes(der_parser.emit(0, 0, 3, b"\x00" + octets))
+    start = end_of(tbs, end_of(tbs, content_of(tbs)))  # after version and serialNumber
+    algorithm = tbs[start : end_of(tbs, start)]
+    bits = value_of(0x03, b"\x00" + signature)
+    return value_of(0x30, tbs + algorithm + bits)
