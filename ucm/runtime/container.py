@@ -48,6 +48,7 @@ from ucm.services.audit import AuditService
 from ucm.services.auth import AuthService
 from ucm.services.cas import AuthorityService
 from ucm.services.certificates import CertificateService
+from ucm.services.csrs import CsrService
 from ucm.services.encryption import EncryptionService
 from ucm.services.health import HealthService
 from ucm.services.jobs import JobService
@@ -80,6 +81,7 @@ class Container:
     issuance: Pipeline
     cas: AuthorityService
     certificates: CertificateService
+    csrs: CsrService
     templates: TemplateService
     users: UserService
     auth: AuthService
@@ -149,6 +151,14 @@ class Container:
                 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Substitutes:
+    """What tests replace: a cheap password hash, an environment of their own."""
+
+    hasher: PasswordHasher | None = None
+    environ: Mapping[str, str] | None = None
+
+
 def build_container(
     boot: BootSettings,
     *,
@@ -156,7 +166,7 @@ def build_container(
     ids: Ids | None = None,
     strict: bool | None = None,
     plugins: Mapping[str, object] | None = None,
-    hasher: PasswordHasher | None = None,
+    substitutes: Substitutes | None = None,
 ) -> Container:
     """Open the data, migrate it, load the plugins and construct every service; nothing runs yet.
 
@@ -167,7 +177,8 @@ def build_container(
     clock, ids = clock or SystemClock(), ids or SystemIds()
     prepare_data_dir(boot.data_dir)
     host = load_plugins(boot, clock=clock, strict=strict, extra=plugins or {})
-    settings = declare_settings(host, clock=clock)
+    substitutes = substitutes or Substitutes()
+    settings = declare_settings(host, clock=clock, environ=substitutes.environ)
     engine = open_database(boot)
     with alone(boot.data_dir / "migrate.lock"):
         migrate_all(engine, host)
@@ -188,7 +199,7 @@ def build_container(
     settings.attach(uow, sealer=master_key.keyring)
     host.each(Step.SETTINGS, call=partial(load_settings, settings))
     core = _Core(clock, ids, engine, uow, settings, master_key)
-    container = _construct(boot, host=host, core=core, hasher=hasher)
+    container = _construct(boot, host=host, core=core, hasher=substitutes.hasher)
     host.contribute(
         ContextMaker(
             clock=clock,
@@ -249,6 +260,7 @@ def _construct(
         ids=ids,
         extensions=lambda: host.contributions.extensions,
     )
+    cas = AuthorityService(uow=uow, issuance=issuance, keys=keys, clock=clock, ids=ids)
     hasher = hasher or PasswordHasher()
     roles = _Roles(host)
     host.paused_jobs = partial(_paused_jobs, uow)
@@ -263,10 +275,11 @@ def _construct(
         master_key=core.master_key,
         keys=keys,
         issuance=issuance,
-        cas=AuthorityService(uow=uow, issuance=issuance, keys=keys, clock=clock, ids=ids),
+        cas=cas,
         certificates=CertificateService(
             uow=uow, issuance=issuance, keys=keys, clock=clock, ids=ids
         ),
+        csrs=CsrService(uow=uow, issuance=issuance, keys=keys, cas=cas, clock=clock, ids=ids),
         templates=TemplateService(uow=uow),
         users=UserService(
             uow=uow,

@@ -43,6 +43,7 @@ CORE_EVENT_NAMES = frozenset(event.name for event in CORE_EVENTS)
 def load_plugins(
     boot: BootSettings, *, clock: Clock, strict: bool | None, extra: Mapping[str, object]
 ) -> PluginHost:
+    """The host with the selected plugins and the ``extra`` objects loaded."""
     candidates = [c for c in discover() if c.name not in extra]
     candidates += [Candidate.of(name, plugin=plugin) for name, plugin in extra.items()]
     wanted = select(boot.plugins, installed=by_name(candidates))
@@ -68,8 +69,11 @@ def load_plugins(
     return host
 
 
-def declare_settings(host: PluginHost, *, clock: Clock) -> SettingsRegistry:
-    settings = SettingsRegistry(clock=clock)
+def declare_settings(
+    host: PluginHost, *, clock: Clock, environ: Mapping[str, str] | None = None
+) -> SettingsRegistry:
+    """The core's settings class and the plugins', with what the environment says."""
+    settings = SettingsRegistry(clock=clock, environ=environ)
     settings.declare(CORE, GeneralSettings)
 
     def declare(plugin: Plugin) -> None:
@@ -82,11 +86,13 @@ def declare_settings(host: PluginHost, *, clock: Clock) -> SettingsRegistry:
 
 
 def load_settings(settings: SettingsRegistry, plugin: Plugin) -> None:
+    """Read a plugin's database values. Raises ``PluginRefused`` when they do not fit."""
     if plugin.contributions.settings is not None:
         settings.load(plugin.name)
 
 
 def open_database(boot: BootSettings) -> Engine:
+    """The engine. Raises ``BootError`` for a URL that cannot be used."""
     try:
         return create_engine(boot.database)
     except Invalid as error:
@@ -105,6 +111,7 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def migrate_all(engine: Engine, host: PluginHost) -> None:
+    """Bring the core's tables, then each plugin's to the newest revision, each by itself."""
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it greets at every start
     core = {"prefix": migrate.CORE_PREFIX, "package": migrate.CORE_PACKAGE}
     if migrate.pending(engine, **core):
@@ -139,6 +146,7 @@ def _check_revisions(manifest: PluginManifest, *, package: str) -> None:
 
 
 def key_places(boot: BootSettings) -> KeyPlaces:
+    """Where the master key may be."""
     given = boot.key_encryption_key
     return KeyPlaces(
         system_file=boot.master_key_file,
