@@ -90,6 +90,7 @@ class EncryptionService:
 
         A row that is neither sealed nor a usable key is left as it is and named in `errors`.
         """
+        self._master_key.sealing_keys()
         encrypted = skipped = 0
         errors: list[str] = []
         with self._uow.read() as reader:
