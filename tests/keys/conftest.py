@@ -18,21 +18,13 @@ def _module():
     return module
 
 
-def _prepare(url):
-    from ucm.api.db import metadata
-    from ucm.store.engine import create_engine
-
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-    engine.dispose()
-
-
 @pytest.fixture
 def url(databases, database_dialect):
     """A migrated database, empty but for what migrations bring."""
+    from ucm.testing.app import prepare_database
+
     with contextlib.ExitStack() as cleanup:
-        url = databases.prepared(database_dialect, label="core", prepare=_prepare)
+        url = databases.prepared(database_dialect, label="ucm core", prepare=prepare_database)
         cleanup.callback(databases.discard, url)
         yield url
 
