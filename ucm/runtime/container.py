@@ -264,6 +264,7 @@ def _construct(
     hasher = hasher or PasswordHasher()
     roles = _Roles(host)
     host.paused_jobs = partial(_paused_jobs, uow)
+    cas = AuthorityService(uow=uow, issuance=issuance, keys=keys, clock=clock, ids=ids)
     return Container(
         boot=boot,
         clock=clock,

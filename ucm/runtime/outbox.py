@@ -22,18 +22,15 @@ log = logging.getLogger("ucm.outbox")
 BATCH = 200
 RETRY_SCAN = timedelta(seconds=15)
 MAX_DELAY = timedelta(hours=1)
+_DOUBLINGS = 12  # the last one waits 2048 s
 KEEP = timedelta(days=7)
 _ACTOR = Actor.system("outbox")
 
 
 def due_after(attempts: int) -> timedelta:
     """How long after its commit an event is tried again: doubling, then once an hour."""
-    if attempts == 0:
-        return timedelta(0)
-    doubling = timedelta(seconds=2 ** min(attempts, 12) - 1)
-    if doubling <= MAX_DELAY:
-        return doubling
-    return MAX_DELAY * (attempts - 10)
+    doublings = min(attempts, _DOUBLINGS)
+    return timedelta(seconds=2**doublings - 1) + MAX_DELAY * (attempts - doublings)
 
 
 class OutboxDelivery:

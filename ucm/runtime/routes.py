@@ -27,6 +27,7 @@ CORE_PREFIXES = (
     "/api/v2/health",
     "/api/v2/import",
     "/api/v2/keys",
+    "/api/v2/metrics",
     "/api/v2/plugins",
     "/api/v2/rbac",
     "/api/v2/search",

@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flask import Flask
+
+    from ucm.runtime.container import Container
+    from ucm.testing.app import ApiClient, Installation
     from ucm.testing.databases import DatabaseFactory, Dialect
     from ucm.testing.postgres import PostgresCluster
 
@@ -91,6 +97,43 @@ def database_url(databases: "DatabaseFactory", database_dialect: "Dialect") -> "
         url = databases.fresh(database_dialect)
         cleanup.callback(databases.discard, url)
         yield url
+
+
+@pytest.fixture
+def ucm_installation(
+    databases: "DatabaseFactory", database_dialect: "Dialect", tmp_path: "Path"
+) -> "Iterator[Installation]":
+    """Return a maker of containers over one migrated database, with a clock that stands still."""
+    from ucm.testing.app import Installation, prepare_database
+
+    with contextlib.ExitStack() as cleanup:
+        url = databases.prepared(database_dialect, label="ucm core", prepare=prepare_database)
+        cleanup.callback(databases.discard, url)
+        installation = Installation(tmp_path / "ucm-data", url)
+        cleanup.callback(installation.close)
+        yield installation
+
+
+@pytest.fixture
+def ucm_container(ucm_installation: "Installation") -> "Container":
+    """Return a started container with the default plugins."""
+    return ucm_installation.start()
+
+
+@pytest.fixture
+def ucm_app(ucm_container: "Container") -> "Flask":
+    """Return the application of `ucm_container`."""
+    from ucm.testing.app import make_app
+
+    return make_app(ucm_container)
+
+
+@pytest.fixture
+def ucm_api(ucm_app: "Flask", ucm_container: "Container") -> "ApiClient":
+    """Return a client of `ucm_app` that acts as an administrator."""
+    from ucm.testing.app import api_client
+
+    return api_client(ucm_app, ucm_container)
 
 
 def _dialects(config: pytest.Config) -> "list[Dialect]":
