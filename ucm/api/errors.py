@@ -48,6 +48,8 @@ class UcmError(Exception):
         self.hint = hint
         self.fields = tuple(fields)
         self.extra = dict(extra or {})
+        self.audited = False
+        """Set by who wrote an audit row about this refusal, so that nobody writes a second one."""
 
 
 class Invalid(UcmError):

@@ -47,6 +47,7 @@ _TITLES: dict[str, dict[str, str]] = {
         "ca_imported": "Authority imported",
         "ca_renewed": "Certificate of an authority renewed",
         "ca_exported": "Authority exported",
+        "ca_refused": "Change of an authority refused",
         "cas_bulk_deleted": "Authorities deleted in bulk",
     },
     CERTIFICATES: {
@@ -89,6 +90,7 @@ _TITLES: dict[str, dict[str, str]] = {
         "template_delete": "Template deleted",
         "template_duplicate": "Template duplicated",
         "template_import": "Template imported",
+        "template_refused": "Change of a template refused",
         "templates_bulk_deleted": "Templates deleted in bulk",
     },
     SETTINGS: {

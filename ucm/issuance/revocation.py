@@ -51,7 +51,9 @@ def revoke(
                 origin=str(request.origin),
                 denials=[denial.code for denial in denials],
             )
-        raise PolicyDenied(denials)
+        refusal = PolicyDenied(denials)
+        refusal.audited = True
+        raise refusal
     with uow.begin(actor) as tx:
         tx.certificates.revoke(
             certificate.id, reason=request.reason, at=now, invalidity_date=invalidity

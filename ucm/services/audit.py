@@ -12,6 +12,7 @@ from typing import Any
 
 from ucm.api.actor import Actor
 from ucm.api.contributions import AuditAction
+from ucm.api.errors import UcmError
 from ucm.api.services import Clock, Target
 from ucm.store.audit import AuditQuery, AuditRow, AuditStats
 from ucm.store.paging import Page
@@ -115,6 +116,21 @@ class AuditService:
                 target=Target("route", None, f"{method} {path[:_PATH_SHOWN]}"),
                 success=False,
                 missing=list(missing),
+            )
+
+    def refused(
+        self, actor: Actor, *, action: str, target: Target, error: UcmError, request: str
+    ) -> None:
+        """An operation was refused before anything was stored; the error's own words, no input."""
+        with self._uow.begin(actor) as tx:
+            tx.audit(
+                action,
+                target=target,
+                success=False,
+                request=request[:_PATH_SHOWN],
+                error=error.code,
+                detail=error.detail,
+                fields=[{"pointer": one.pointer, "code": one.code} for one in error.fields],
             )
 
     def csrf_failed(self, actor: Actor, *, detail: str, method: str, path: str) -> None:

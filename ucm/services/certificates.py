@@ -113,6 +113,12 @@ class CertificateService:
         with self._uow.read() as reader:
             return reader.certificates.page(query, now=self._clock.now())
 
+    def page_of_ca(self, ca_id: int, query: CertificateQuery) -> Page[CertificateView]:
+        """One page of what an authority issued. Raises ``NotFound``."""
+        with self._uow.read() as reader:
+            reader.cas.get(ca_id)
+            return reader.certificates.page(query, now=self._clock.now())
+
     def chain(self, certificate_id: int) -> Sequence[bytes]:
         """DER from the certificate to its root, as far as it is known. Raises ``NotFound``."""
         return self.chain_of(self.get(certificate_id))

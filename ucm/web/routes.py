@@ -16,6 +16,9 @@ from ucm.web.v2 import (
     account,
     audit,
     auth,
+    cas,
+    certificates,
+    csrs,
     health,
     overview,
     plugins,
@@ -23,6 +26,7 @@ from ucm.web.v2 import (
     security,
     settings,
     system,
+    templates,
     users,
 )
 
@@ -39,6 +43,9 @@ def core_blueprints(
     def token() -> str:
         return container.settings.general().metrics_token.get_secret_value()
 
+    rows = certificates.CertificateDocuments(
+        certificates=container.certificates, cas=container.cas, templates=container.templates
+    )
     return [
         auth.blueprint(
             container.auth,
@@ -63,6 +70,16 @@ def core_blueprints(
         ),
         security.blueprint(encryption=container.encryption, rotation=container.rotation),
         overview.blueprint(container.overview, clock=container.clock),
+        cas.blueprint(
+            cas=container.cas,
+            certificates=container.certificates,
+            documents=rows,
+            audit=container.audit,
+        ),
+        certificates.blueprint(container.certificates, documents=rows, audit=container.audit),
+        certificates.eku_blueprint(),
+        csrs.blueprint(container.csrs, certificates=rows, audit=container.audit),
+        templates.blueprint(container.templates, audit=container.audit),
         health.blueprint(
             container.health,
             serving=serving,

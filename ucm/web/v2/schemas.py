@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 Data = TypeVar("Data")
 
@@ -179,6 +179,10 @@ class ApprovalItem(BaseModel):
     approval_id: int
     policy_name: str
     status: Literal["pending_approval"]
+
+
+class CertificateOrApproval(RootModel[CertificateItem | ApprovalItem]):
+    """The certificate, or what says that it waits."""
 
 
 class CertificateStats(BaseModel):

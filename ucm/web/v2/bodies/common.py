@@ -170,7 +170,7 @@ class ExportQuery(Query):
     format: ExportFormat = "pem"
     include_chain: bool = False
     include_key: bool = False
-    password: str | None = Field(None, deprecated="Send it in the body of a POST.")
+    password: str | None = Field(None, description="Refused: send it in the body of a POST")
 
 
 class ExportBody(OptionalBody):
