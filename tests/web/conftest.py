@@ -12,9 +12,10 @@ import pytest
 from ucm.api.actor import Actor, ActorKind
 from ucm.domain.passwords import PasswordHasher
 from ucm.runtime.boot import BootSettings
-from ucm.runtime.container import Container, build_container
+from ucm.runtime.container import Container, Substitutes, build_container
 from ucm.services.users import AccountRequest
 from ucm.store.audit import AuditQuery
+from ucm.testing.app import boot_settings
 from ucm.testing.fakes import FakeClock
 from ucm.web.app import Application, create_app
 
@@ -109,20 +110,18 @@ class Installation:
             return list(reader.audit_log.page(query).items)
 
 
-def boot_settings(directory: Path, *, database_url: str) -> BootSettings:
+def settings_of(directory: Path, *, database_url: str) -> BootSettings:
     """Settings of an installation whose secrets do not depend on its directory."""
-    return BootSettings(
-        data_dir=directory / "data",
-        database_url=database_url,
-        key_encryption_key=MASTER_KEY,
-        master_key_file=directory / "absent",
-        secret_key="a secret of the tests, long enough for anybody",
+    return boot_settings(
+        directory / "data", database_url=database_url, key_encryption_key=MASTER_KEY
     )
 
 
 def _started(boot: BootSettings) -> tuple[Container, FakeClock]:
     clock = FakeClock()
-    container = build_container(boot, clock=clock, strict=True, hasher=CHEAP)
+    container = build_container(
+        boot, clock=clock, strict=True, substitutes=Substitutes(hasher=CHEAP, environ={})
+    )
     container.start(role="web")
     return container, clock
 
@@ -131,7 +130,7 @@ def _started(boot: BootSettings) -> tuple[Container, FakeClock]:
 def _prepared_url(databases, tmp_path_factory):
     def prepare(url: str) -> None:
         directory = tmp_path_factory.mktemp("prepared")
-        container, _ = _started(boot_settings(directory, database_url=url))
+        container, _ = _started(settings_of(directory, database_url=url))
         for role in ROLES:
             container.users.create(
                 AccountRequest(
@@ -148,7 +147,7 @@ def _prepared_url(databases, tmp_path_factory):
 
 
 def _installed(directory: Path, url: str) -> Iterator[Installation]:
-    container, clock = _started(boot_settings(directory, database_url=url))
+    container, clock = _started(settings_of(directory, database_url=url))
     try:
         yield Installation(container, create_app(container), clock)
     finally:

@@ -27,9 +27,7 @@ def codes_of_the_tree():
     raised = {
         child.code for child in descendants(UcmError) if child.__module__.startswith("ucm.")
     } - NOT_RAISED
-    refused = {
-        value.code for value in vars(problem).values() if isinstance(value, problem.Refusal)
-    }
+    refused = {value.code for value in vars(problem).values() if isinstance(value, problem.Refusal)}
     return raised | refused | {problem.body_too_large(limit=1).code}
 
 

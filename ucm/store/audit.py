@@ -150,7 +150,7 @@ class AuditRepository(Repository):
             .order_by(number.desc(), column)
             .limit(top)
         )
-        return {value: occurrences for value, occurrences in rows.tuples()}
+        return {value: occurrences for value, occurrences in rows}
 
 
 def _conditions(query: AuditQuery) -> list[ColumnElement[bool]]:
