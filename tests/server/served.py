@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -17,12 +18,34 @@ from flask import Flask, Response, request
 
 from ucm.runtime.clock import SystemClock, SystemIds
 from ucm.server.config import Limits, ServerConfig
+from ucm.server.hotpath import HotAnswer, HotRequest
 from ucm.server.selfsigned import ensure_server_certificate
 from ucm.server.serve import serve
 from ucm.server.tls import FileTLSMaterialSource
 
 
+class Hot:
+    """Answers what it knows by heart and leaves the rest to the application."""
+
+    body_bytes = 100
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def answer(self, request: HotRequest) -> Any:
+        if request.path.endswith("/unknown") or request.body == b"unknown":
+            return None
+        answer = HotAnswer(200, ((b"x-hot", request.method.encode()),), b"hot " + request.body)
+        return self.later(answer) if request.path.endswith("/later") else answer
+
+    async def later(self, answer: HotAnswer) -> HotAnswer:
+        await asyncio.sleep(0.01)
+        return answer
+
+
 def make_application(data_dir: Path) -> Flask:
+    if (data_dir / "application-fails").exists():
+        raise RuntimeError("the test asked the application not to start")
     app = Flask("served")
     app.protocol_prefixes = ("/ocsp", "/cdp")
     app.shutting_down = threading.Event()
@@ -32,14 +55,15 @@ def make_application(data_dir: Path) -> Flask:
         gone.touch()
 
     app.close = close
+    app.hot_paths = (Hot("/ocsp/hot"),)
 
     @app.get("/hello")
     def hello() -> Response:
         return Response("hello\n", mimetype="text/plain")
 
-    @app.get("/ocsp/<path:rest>")
+    @app.route("/ocsp/<path:rest>", methods=["GET", "POST"])
     def ocsp(rest: str) -> Response:
-        return Response(rest, mimetype="text/plain")
+        return Response(request.get_data() or rest, mimetype="text/plain")
 
     @app.get("/pid")
     def pid() -> dict[str, int]:

@@ -112,8 +112,8 @@ def test_chunked_bodies_arrive_whole_and_have_a_length(served):
 
 def test_trailer_fields_do_not_become_header_fields(served):
     answer = served.raw(
-        b"POST /environ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-        b"5\r\nhello\r\n0\r\nX-Real: trailer\r\n\r\n"
+        b"POST /environ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Real: trailer\r\n\r\n"
     )
     assert b"HTTP/1.1 200" in answer
     assert b"X_REAL" not in answer
@@ -143,8 +143,8 @@ def test_the_environment_describes_the_request(served):
 
 def test_repeated_fields_are_joined_and_cookies_with_semicolons(served):
     answer = served.raw(
-        b"GET /environ HTTP/1.1\r\nHost: a\r\nAccept: x\r\nAccept: y\r\nCookie: a=1\r\nCookie: b=2\r\n"
-        b"Connection: close\r\n\r\n"
+        b"GET /environ HTTP/1.1\r\nHost: a\r\nAccept: x\r\nAccept: y\r\nCookie: a=1\r\n"
+        b"Cookie: b=2\r\nConnection: close\r\n\r\n"
     )
     environ = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert environ["HTTP_ACCEPT"] == "x,y"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import ceil
 from socket import socket
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
@@ -18,7 +18,7 @@ from gunicorn.glogging import Logger
 
 from ucm.server.config import ServerConfig
 from ucm.server.exchange import WSGIApplication
-from ucm.server.scheduler import SchedulerProcess
+from ucm.server.scheduler import SchedulerProcess, signals_held
 from ucm.server.tls import TLSContexts
 from ucm.server.worker import EdgeWorker
 
@@ -126,6 +126,11 @@ class ServerArbiter(Arbiter):  # type: ignore[misc]
     def handle_usr2(self) -> None:
         """Refused: a second parent would run a second scheduler."""
         self.log.warning("SIGUSR2 is not supported; restart the service to change the program")
+
+    def spawn_worker(self) -> int:
+        """Fork a worker; returns in the parent only."""
+        with signals_held():
+            return cast("int", super().spawn_worker())
 
     def manage_workers(self) -> None:
         """Start what is missing."""

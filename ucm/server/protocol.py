@@ -36,9 +36,11 @@ from ucm.server.problem import (
 )
 from ucm.server.target import origin_form
 
-LINGER = 1.0
+LINGER = 5.0
+QUIET = 0.3
 """Seconds in which what a refused client still sends is thrown away: closing at once would
-reset the connection and destroy the answer on its way (RFC 9112 9.6).
+reset the connection and destroy the answer on its way (RFC 9112 9.6). Once it is quiet, the
+connection closes.
 """
 
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
@@ -83,6 +85,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._stalled_since: float | None = None
         self._closing_since: float | None = None
         self._discard_since: float | None = None
+        self._heard = 0.0
+        self._linger = LINGER
         self._draining = False
 
     # --- connection ------------------------------------------------------------------------------
@@ -100,7 +104,10 @@ class EdgeProtocol(HttpToolsProtocol):
             transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if self._discard_since is not None or self.transport.is_closing():
+        if self._discard_since is not None:
+            self._heard = self.loop.time()
+            return
+        if self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
         try:
@@ -170,10 +177,19 @@ class EdgeProtocol(HttpToolsProtocol):
             if cycle is not None:
                 cycle.keep_alive = False
 
+    def leave(self, *, at_once: bool) -> None:
+        """Close an idle connection; `at_once` does not wait for the client to agree (TLS)."""
+        if at_once and not self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+
     def sweep(self, now: float) -> None:
         """Enforce the deadlines; `now` is the loop's time."""
         limits = self.limits
-        if self._discard_since is not None and now - self._discard_since > LINGER:
+        if self._discard_since is not None and now > min(
+            self._discard_since + self._linger, max(self._discard_since, self._heard) + QUIET
+        ):
             self.transport.close()
         if self.transport.is_closing():
             if self._closing_since is None:
@@ -193,6 +209,9 @@ class EdgeProtocol(HttpToolsProtocol):
         """
         self._header_since = None
         self._discard_since = self.loop.time()
+        self._linger = (
+            QUIET if refusal.status == 408 else LINGER
+        )  # a slow client has little under way
         self._unset_keepalive_if_required()
         active = self.active
         if active is not None and not active.response_complete:

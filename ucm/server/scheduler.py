@@ -8,13 +8,31 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 log = logging.getLogger("ucm.server")
 
 STEADY = 10.0
 """Seconds after which a start counts as a success and the back-off begins anew."""
 MOST_DELAY = 60.0
+
+
+STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Keep stop signals pending around a fork.
+
+    Until the child has put its own handlers in place, a signal would run the parent's and be lost;
+    the child ends the block with SIG_UNBLOCK of ``STOPS``.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 class SchedulerProcess:
@@ -40,9 +58,10 @@ class SchedulerProcess:
             return
         self._started = time.monotonic()
         parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            _run(self._body, parent=parent, inherited=inherited)
+        with signals_held():
+            pid = os.fork()
+            if pid == 0:
+                _run(self._body, parent=parent, inherited=inherited)
         self.pid = pid
 
     def poll(self) -> None:
@@ -99,9 +118,9 @@ def _run(body: Callable[[], None], *, parent: int, inherited: Iterable[int]) -> 
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # Ctrl-C reaches the whole group; the parent decides
+        # Ctrl-C reaches the whole process group; the parent decides what it means.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         for descriptor in inherited:
             os.close(descriptor)
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()

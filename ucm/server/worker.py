@@ -23,11 +23,12 @@ from ucm.server.environ import ProxyTrust
 from ucm.server.exchange import ApplicationThreads, WSGIApplication
 from ucm.server.gateway import Gateway
 from ucm.server.protocol import EdgeProtocol
+from ucm.server.scheduler import STOPS
 from ucm.server.tls import TLSContexts
 
 log = logging.getLogger("ucm.server")
 
-TICK = 0.25
+TICK = 0.1
 IDLE_GRACE = 1.0
 """Seconds in which idle connections may still send a request after the listeners closed: a
 client that keeps its connection alive must not find it cut under a request that is already on
@@ -50,6 +51,7 @@ class EdgeWorker(Worker):  # type: ignore[misc]
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         faulthandler.enable()  # the arbiter ends a hung worker with SIGABRT: show where it hung
 
     def load_wsgi(self) -> None:
@@ -159,7 +161,7 @@ class WorkerLoop:
                 sock=self._sockets[0],
                 ssl=self._contexts.listener,
                 ssl_handshake_timeout=limits.handshake_time,
-                ssl_shutdown_timeout=5.0,
+                ssl_shutdown_timeout=10.0,
                 backlog=backlog,
             )
         ]
@@ -179,7 +181,7 @@ class WorkerLoop:
             for connection in list(self._connections):
                 connection.sweep(now)
             ticks += 1
-            if ticks % 4 == 0:
+            if ticks % 10 == 0:
                 self._date()
                 self._worker.notify()
                 if os.getppid() != self._worker.ppid:
@@ -196,7 +198,7 @@ class WorkerLoop:
                 connection.drain()
                 connection.sweep(now)
                 if not connection.busy and now - begin > IDLE_GRACE:
-                    connection.transport.close()
+                    connection.leave(at_once=now - begin > 2 * IDLE_GRACE)
             self._date()
             self._worker.notify()
             await asyncio.sleep(0.05)
