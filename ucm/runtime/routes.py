@@ -22,6 +22,8 @@ CORE_PREFIXES = (
     "/api/v2/certificates",
     "/api/v2/csrs",
     "/api/v2/dashboard",
+    "/api/v2/eku",
+    "/api/v2/eku",
     "/api/v2/export",
     "/api/v2/groups",
     "/api/v2/health",
