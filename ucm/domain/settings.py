@@ -14,54 +14,67 @@ _URL_LENGTH = 2048
 class GeneralSettings(PluginSettings):
     """The core's settings: names and defaults of the catalogue, bounds of their own."""
 
-    site_name: str = Field("UCM", min_length=1, max_length=64, description="Name shown to users.")
-    timezone: str = Field("UTC", max_length=64, description="Time zone that pages show times in.")
+    site_name: str = Field(
+        default="UCM", min_length=1, max_length=64, description="Name shown to users."
+    )
+    timezone: str = Field(
+        default="UTC", max_length=64, description="Time zone that pages show times in."
+    )
     base_url: str = Field(
-        "",
+        default="",
         max_length=_URL_LENGTH,
         description="https URL of this server in links; empty: UCM_PUBLIC_URL.",
     )
     protocol_base_url: str = Field(
-        "",
+        default="",
         max_length=_URL_LENGTH,
         description="http URL of the protocol port in certificates; empty: UCM_PUBLIC_HTTP_URL.",
     )
     session_timeout: int = Field(
-        28_800, ge=60, le=604_800, description="Seconds of inactivity that end a session."
+        default=28_800, ge=60, le=604_800, description="Seconds of inactivity that end a session."
     )
     session_max_lifetime: int = Field(
-        86_400, ge=60, le=2_592_000, description="Seconds after which a session ends in any case."
+        default=86_400,
+        ge=60,
+        le=2_592_000,
+        description="Seconds after which a session ends in any case.",
     )
     max_login_attempts: int = Field(
-        5, ge=1, le=100, description="Wrong passwords in a row that lock an account."
+        default=5, ge=1, le=100, description="Wrong passwords in a row that lock an account."
     )
     lockout_duration: int = Field(
-        300, ge=1, le=86_400, description="Seconds that an account stays locked."
+        default=300, ge=1, le=86_400, description="Seconds that an account stays locked."
     )
     min_password_length: int = Field(
-        8, ge=8, le=128, description="Least number of characters of a password."
+        default=8, ge=8, le=128, description="Least number of characters of a password."
     )
     max_password_length: int = Field(
-        128, ge=8, le=1024, description="Greatest number of characters of a password."
+        default=128, ge=8, le=1024, description="Greatest number of characters of a password."
     )
-    password_require_uppercase: bool = Field(True, description="Passwords need a capital letter.")
-    password_require_lowercase: bool = Field(True, description="Passwords need a small letter.")
-    password_require_numbers: bool = Field(True, description="Passwords need a digit.")
-    password_require_special: bool = Field(True, description="Passwords need a special character.")
+    password_require_uppercase: bool = Field(
+        default=True, description="Passwords need a capital letter."
+    )
+    password_require_lowercase: bool = Field(
+        default=True, description="Passwords need a small letter."
+    )
+    password_require_numbers: bool = Field(default=True, description="Passwords need a digit.")
+    password_require_special: bool = Field(
+        default=True, description="Passwords need a special character."
+    )
     hsts_enabled: bool = Field(
-        True, description="Send Strict-Transport-Security (RFC 6797) on the https port."
+        default=True, description="Send Strict-Transport-Security (RFC 6797) on the https port."
     )
     hsts_include_subdomains: bool = Field(
-        True, description="Extend Strict-Transport-Security to subdomains."
+        default=True, description="Extend Strict-Transport-Security to subdomains."
     )
     hsts_max_age: int = Field(
-        31_536_000, ge=0, le=63_072_000, description="Seconds that browsers remember it."
+        default=31_536_000, ge=0, le=63_072_000, description="Seconds that browsers remember it."
     )
     metrics_token: Secret = Field(
-        Secret(""), description="Bearer token of /metrics; empty: /metrics does not exist."
+        default=Secret(""), description="Bearer token of /metrics; empty: /metrics does not exist."
     )
     audit_retention_days: int = Field(
-        0, ge=0, le=36_500, description="Days that audit rows are kept; 0: for ever."
+        default=0, ge=0, le=36_500, description="Days that audit rows are kept; 0: for ever."
     )
 
     @field_validator("base_url", "protocol_base_url")

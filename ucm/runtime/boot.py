@@ -63,67 +63,76 @@ class BootSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    data_dir: Path = Field(Path("ucm-data"), description="Directory of all state, mode 0700.")
-    host: str = Field("127.0.0.1", description="Address that both ports listen on.")
+    data_dir: Path = Field(
+        default=Path("ucm-data"), description="Directory of all state, mode 0700."
+    )
+    host: str = Field(default="127.0.0.1", description="Address that both ports listen on.")
     https_port: int = Field(
-        8443, ge=0, le=65535, description="Port of the API and the user interface."
+        default=8443, ge=0, le=65535, description="Port of the API and the user interface."
     )
     http_port: int = Field(
-        8080,
+        default=8080,
         ge=0,
         le=65535,
         description="Plain-http port for protocols that are fetched without TLS.",
     )
-    workers: int = Field(2, ge=1, le=64, description="Web processes.")
-    threads: int = Field(4, ge=1, le=64, description="Request threads of each web process.")
+    workers: int = Field(default=2, ge=1, le=64, description="Web processes.")
+    threads: int = Field(default=4, ge=1, le=64, description="Request threads of each web process.")
     database_url: SecretStr | None = Field(
-        None,
+        default=None,
         description="SQLAlchemy URL, for example postgresql+psycopg://ucm@db/ucm; "
         "default: SQLite in the data directory.",
     )
     plugins: str = Field(
-        "default",
+        default="default",
         description="Plugins to enable: names, 'default' for the built-in set, '-x' to leave "
         "one out, "
         "'x!' to refuse to start without it.",
     )
-    strict_plugins: bool = Field(False, description="Every plugin failure stops the start.")
+    strict_plugins: bool = Field(default=False, description="Every plugin failure stops the start.")
     admin_password: SecretStr | None = Field(
-        None, description="Password of the first administrator; default: random, printed once."
+        default=None,
+        description="Password of the first administrator; default: random, printed once.",
     )
-    public_url: str = Field("", description="https URL under which clients reach this server.")
+    public_url: str = Field(
+        default="", description="https URL under which clients reach this server."
+    )
     public_http_url: str = Field(
-        "", description="http URL under which clients reach the protocol port."
+        default="", description="http URL under which clients reach the protocol port."
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Addresses or CIDRs whose forwarded headers are believed, comma-separated."
+        default=(),
+        description="Addresses or CIDRs whose forwarded headers are believed, comma-separated.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least severity that is logged."
+        default="INFO", description="Least severity that is logged."
     )
     tls_certificate: Path | None = Field(
-        None, description="PEM chain of the server; default: self-made in the data directory."
+        default=None,
+        description="PEM chain of the server; default: self-made in the data directory.",
     )
-    tls_private_key: Path | None = Field(None, description="PEM key of the server's certificate.")
+    tls_private_key: Path | None = Field(
+        default=None, description="PEM key of the server's certificate."
+    )
     master_key_file: Path = Field(
-        Path("/etc/ucm/master.key"),
+        default=Path("/etc/ucm/master.key"),
         description="Master key file that is used when it exists; else KEY_ENCRYPTION_KEY, "
         "else master.key in the data directory.",
     )
     secret_key: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=AliasChoices("secret_key", "UCM_SECRET_KEY", "SECRET_KEY"),
         description="Secret behind CSRF tokens; default: generated into the data directory.",
     )
     key_encryption_key: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=AliasChoices(
             "key_encryption_key", "UCM_KEY_ENCRYPTION_KEY", "KEY_ENCRYPTION_KEY"
         ),
         description="Master key that seals private keys, when no master key file exists.",
     )
     flask_env: Literal["production", "development"] = Field(
-        "production",
+        default="production",
         validation_alias=AliasChoices("flask_env", "UCM_FLASK_ENV", "FLASK_ENV"),
         description="Accepted for compatibility; changes nothing but the log format.",
     )

@@ -41,6 +41,7 @@ from ucm.runtime.opening import (
     migrate_all,
     open_database,
 )
+from ucm.runtime.purge import purge
 from ucm.runtime.registry import Step
 from ucm.runtime.settings import SettingsRegistry
 from ucm.services.apikeys import ApiKeyService
@@ -126,6 +127,13 @@ class Container:
         for state in self.host.states():
             if state.enabled:
                 log.info("plugin %s: %s", state.name, state.state)
+
+    def purge(self, name: str, *, actor: Actor) -> None:
+        """Drop a running plugin's tables, settings and jobs for good.
+
+        Raises ``NotFound``, and ``Conflict`` when the plugin does not run or its data is needed.
+        """
+        purge(name, host=self.host, uow=self.uow, engine=self.engine, actor=actor)
 
     def close(self) -> None:
         """Stop the plugins and close the database; safe to repeat."""

@@ -25,7 +25,7 @@ from ucm.runtime.boot import BootError
 from ucm.runtime.contribute import Names, collect_static, collect_with_context
 from ucm.runtime.contributions import Contributions, merged
 from ucm.runtime.discovery import Candidate, Wanted, declared, missing_extra
-from ucm.runtime.dispatch import Dispatcher, isolated
+from ucm.runtime.dispatch import Dispatcher, Outcome, isolated
 from ucm.runtime.registry import Plugin, PluginRefused, PluginState, Registry, State, Step
 from ucm.runtime.routes import check_prefixes, within
 from ucm.runtime.validate import manifest_of, new_manager, register
@@ -117,24 +117,29 @@ class PluginHost:
     def stop(self) -> None:
         """Stop what was started, in reverse order; each plugin has a few seconds."""
         for plugin in reversed(list(self.registry)):
-            if not plugin.started:
-                continue
-            plugin.started = False
-            ask = partial(self.dispatcher.collect, plugin, "ucm_stop", ctx=plugin.context)
-            outcome: list[Any] = []
-            thread = threading.Thread(
-                target=lambda ask=ask, outcome=outcome: outcome.append(ask()),
-                name=f"stop-{plugin.name}",
-                daemon=True,
-            )
-            thread.start()
-            thread.join(STOP_SECONDS)
-            if thread.is_alive():
-                log.error("plugin %s did not stop within %.0f s", plugin.name, STOP_SECONDS)
-            elif outcome and outcome[0].error is not None:
-                log.error("plugin %s failed to stop", plugin.name, exc_info=outcome[0].error)
-            plugin.state, plugin.step = State.STOPPED, Step.STOP
-            self._merged = None
+            self.stop_one(plugin)
+
+    def stop_one(self, plugin: Plugin) -> None:
+        """Stop one plugin, if it was started."""
+        if not plugin.started:
+            return
+        plugin.started = False
+        outcomes: list[Outcome[Any]] = []
+        thread = threading.Thread(
+            target=lambda: outcomes.append(
+                self.dispatcher.collect(plugin, "ucm_stop", ctx=plugin.context)
+            ),
+            name=f"stop-{plugin.name}",
+            daemon=True,
+        )
+        thread.start()
+        thread.join(STOP_SECONDS)
+        if not outcomes:
+            log.error("plugin %s did not stop within %.0f s", plugin.name, STOP_SECONDS)
+        elif outcomes[0].error is not None:
+            log.error("plugin %s failed to stop", plugin.name, exc_info=outcomes[0].error)
+        plugin.state, plugin.step = State.STOPPED, Step.STOP
+        self._merged = None
 
     # --- questions -----------------------------------------------------------------------------
 
