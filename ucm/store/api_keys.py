@@ -54,7 +54,7 @@ class ApiKeyRepository(Repository):
             "name": name,
             "key_hash": key_hash,
             "key_prefix": key_prefix,
-            "permissions": list(permissions),
+            "permissions": permissions,
             "expires_at": expires_at,
             "created_at": self._scope.clock.now(),
         }
@@ -97,8 +97,6 @@ class ApiKeyRepository(Repository):
         unknown = changes.keys() - _CHANGEABLE
         if unknown:
             raise TypeError(f"not changeable: {', '.join(sorted(unknown))}")
-        if "permissions" in changes:
-            changes["permissions"] = list(changes["permissions"])
         self._execute(update(tables.api_key).where(_t.id == key_id).values(**changes))
         return self.get(key_id)
 
@@ -109,6 +107,4 @@ class ApiKeyRepository(Repository):
 
 
 def _view(row: Row[Any]) -> ApiKeyView:
-    values = dict(row._mapping)
-    values["permissions"] = tuple(values["permissions"])
-    return ApiKeyView(**values)
+    return ApiKeyView(**row._mapping)

@@ -18,7 +18,6 @@ from ucm.store.scope import Repository, Scope
 _t = tables.ca.c
 _own = tables.certificate.c
 _PUBLICATION = tuple(CaPublication.__slots__)
-_URL_LISTS = ("cdp_urls", "ocsp_urls", "aia_ca_issuers_urls")
 _CHANGEABLE = frozenset({"name", "url_slug", "is_active", "digest", *_PUBLICATION})
 _UNIQUE = {
     "url_slug": "Another authority has this url_slug.",
@@ -64,7 +63,7 @@ class CaRepository(Repository):
             "imported_from": new.imported_from,
             "created_at": self._scope.clock.now(),
             "created_by": self._scope.actor.name,
-            **{name: _stored(getattr(new.publication, name)) for name in _PUBLICATION},
+            **{name: getattr(new.publication, name) for name in _PUBLICATION},
         }
         return self._insert(insert(tables.ca), values, unique=_UNIQUE)
 
@@ -184,9 +183,8 @@ class CaRepository(Repository):
         statement = update(tables.ca).where(_t.id == ca_id)
         if version is not None:
             statement = statement.where(_t.version == version)
-        stored = {name: _stored(value) for name, value in values.items()}
         result = self._guarded(
-            statement.values(**stored, version=_t.version + 1), None, unique=_UNIQUE
+            statement.values(**values, version=_t.version + 1), None, unique=_UNIQUE
         )
         view = self.get(ca_id)
         if result.rowcount == 0:
@@ -201,8 +199,6 @@ class CaRepository(Repository):
 
     def _view(self, row: Row[Any]) -> CaView:
         values = dict(row._mapping)
-        for name in _URL_LISTS:
-            values[name] = tuple(values[name])
         publication = CaPublication(**{name: values.pop(name) for name in _PUBLICATION})
         key_id = values.pop("key_id")
         return CaView(
@@ -212,10 +208,6 @@ class CaRepository(Repository):
             urls=_urls(publication, refid=row.refid),
             **values,
         )
-
-
-def _stored(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _urls(publication: CaPublication, *, refid: str) -> PublicationUrls:

@@ -1,8 +1,7 @@
-"""Lists of certificates: filters, search, order, pages and cursors, all answered from indexes.
+"""Lists of certificates: filters, order, pages and cursors, all answered from indexes.
 
-A page is found in two steps: its ids by one covering index, then its rows. Counting uses the same
-index. A search term that matches few certificates is resolved first; one that matches many is
-tested while the order's index is walked, because the page then fills at once.
+A page is found in two steps: its ids by one covering index, then its rows. Counting uses an index,
+too. ``certificate_search`` says how a search joins in.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from sqlalchemy import (
     Connection,
     Select,
     and_,
-    exists,
     false,
     func,
     literal,
@@ -28,20 +26,13 @@ from sqlalchemy import (
 from ucm.api.errors import Invalid
 from ucm.api.views import CertificateStatus
 from ucm.store import tables
+from ucm.store.certificate_search import COUNT_LIMIT, Search
 from ucm.store.paging import Page, decode_cursor, encode_cursor
-from ucm.store.search_terms import query_terms
 
 __all__ = ["SORT_KEYS", "CertificateQuery", "Page", "page_of_ids"]
 
 _t = tables.certificate.c
-_terms = tables.certificate_term.c
-_END = "\U0010ffff"
 EXPIRING = timedelta(days=30)
-COUNT_LIMIT = 10_000
-"""A search counts no further than this: a search page behind it helps nobody."""
-
-FEW = 2_000
-"""Matches of a search that are still resolved first and sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +92,164 @@ class CertificateQuery:
 
 def page_of_ids(connection: Connection, query: CertificateQuery, *, now: datetime) -> Page[int]:
     """The ids on one page of the list, and how many there are in all."""
-    order = _ORDERS[query.sort_by]
-    conditions = _filters(query, now)
-    search = _Search.plan(connection, query.search)
-    conditions += search.conditions
-    free = search.resolved or query.template_id is not None  # then an index of its own is better
-    total, exact = _total(
+    if query.search.strip():
+        return _searched(connection, query, now=now)
+    conditions = [_t.is_ca.is_(query.is_ca), *_filters(query, now)]
+    total = _total(connection, query, conditions)
+    statement = select(_t.id, *_other_columns(query)).where(*conditions)
+    index = _ORDERS[query.sort_by].index
+    if len(query.ca_ids) == 1 and index == "created":
+        index = "ca"
+    if query.template_id is None:
+        statement = _hinted(statement, index)
+    return _page(connection, statement, query, total=total)
+
+
+def _searched(connection: Connection, query: CertificateQuery, *, now: datetime) -> Page[int]:
+    conditions = [_t.is_ca.is_(query.is_ca), *_filters(query, now)]
+    if query.is_ca:  # few: their texts are searched as they are
+        conditions += [_mentions(word) for word in query.search.split()]
+        statement = select(_t.id, *_other_columns(query)).where(*conditions)
+        return _page(connection, statement, query, total=_count(connection, statement))
+    search = Search.plan(connection, query.search)
+    if not search.words:
+        return Page((), 0, query.page, query.per_page)
+    plain = len(conditions) == 1
+    if plain and query.sort_by == "created_at" and search.rarest is not None:
+        ids = search.ids().subquery()
+        statement = select(ids.c.id)
+        return _page(
+            connection, statement, query, total=_count(connection, statement), columns=(ids.c.id,)
+        )
+    statement = select(_t.id, *_other_columns(query)).where(*conditions, *search.conditions())
+    if search.rarest is not None:
+        return _page(connection, statement, query, total=_count(connection, statement))
+    counted = search.count(connection) if plain else None
+    if query.template_id is None:
+        statement = _hinted(statement, _ORDERS[query.sort_by].index)
+    if counted is None:
+        counted = _count(connection, statement, limit=COUNT_LIMIT + 1)
+    return _page(
         connection,
-        conditions,
-        index=None if free else ("status" if query.status else "created"),
-        limit=COUNT_LIMIT if search.walked else None,
+        statement,
+        query,
+        total=min(counted, COUNT_LIMIT),
+        exact=counted <= COUNT_LIMIT,
     )
-    statement = select(_t.id, *order.columns[:-1]).where(*conditions)
-    if not free:
-        statement = _hinted(statement, order.index)
-    rows, more = _rows(connection, statement, query, total=total if exact else None)
+
+
+def _mentions(word: str) -> ColumnElement[bool]:
+    texts = (_t.subject, _t.issuer, _t.description, _t.serial)
+    return or_(*(column.icontains(word, autoescape=True) for column in texts))
+
+
+def _other_columns(query: CertificateQuery) -> tuple[ColumnElement[Any], ...]:
+    return _ORDERS[query.sort_by].columns[:-1]
+
+
+def _filters(query: CertificateQuery, now: datetime) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if query.status:
+        conditions.append(_status(frozenset(query.status), now))
+    if query.ca_ids:
+        conditions.append(_t.ca_id.in_(query.ca_ids))
+    if query.sources:
+        conditions.append(_t.source.in_(query.sources))
+    if query.template_id is not None:
+        conditions.append(_t.template_id == query.template_id)
+    return conditions
+
+
+def _status(wanted: frozenset[CertificateStatus], now: datetime) -> ColumnElement[bool]:
+    """The same rule as ``CertificateView.status``, as few ranges as possible."""
+    alternatives: list[ColumnElement[bool]] = []
+    bad = [
+        number
+        for status, number in ((CertificateStatus.REVOKED, 1), (CertificateStatus.ON_HOLD, 2))
+        if status in wanted
+    ]
+    if bad:
+        alternatives.append(_t.revocation.in_(bad))
+    bounds = (None, now, now + EXPIRING, None)
+    ages = (CertificateStatus.EXPIRED, CertificateStatus.EXPIRING, CertificateStatus.VALID)
+    first = 0
+    while first < len(ages):
+        last = first
+        while last < len(ages) and ages[last] in wanted:
+            last += 1
+        if last > first:
+            alternatives.append(_good_between(bounds[first], bounds[last]))
+        first = last + 1
+    return or_(false(), *alternatives)
+
+
+def _good_between(lower: datetime | None, upper: datetime | None) -> ColumnElement[bool]:
+    conditions: list[ColumnElement[bool]] = [_t.revocation == 0]
+    if lower is not None:
+        conditions.append(_t.not_after >= lower)
+    if upper is not None:
+        conditions.append(_t.not_after < upper)
+    return and_(*conditions)
+
+
+def _hinted(statement: Select[Any], index: str) -> Select[Any]:
+    # SQLite's planner does not see that an index alone answers the query in the wanted order.
+    hint = f"INDEXED BY ix_core_certificate_by_{index}"
+    return statement.with_hint(tables.certificate, hint, "sqlite")
+
+
+def _total(
+    connection: Connection, query: CertificateQuery, conditions: list[ColumnElement[bool]]
+) -> int:
+    """How many match the filters."""
+    everything = select(func.count()).select_from(tables.certificate)
+    if len(conditions) == 1 and not query.is_ca:
+        # Counting without a condition is quickest, and CA certificates are few.
+        cas = _hinted(everything.where(_t.is_ca.is_(True)), "created")
+        return _number(connection, everything) - _number(connection, cas)
+    statement = everything.where(*conditions)
+    if query.template_id is None:
+        index = "status" if query.status else ("ca" if len(query.ca_ids) == 1 else "created")
+        statement = _hinted(statement, index)
+    return _number(connection, statement)
+
+
+def _count(connection: Connection, statement: Select[Any], *, limit: int | None = None) -> int:
+    """How many rows a statement gives, up to a limit."""
+    return _number(connection, select(func.count()).select_from(statement.limit(limit).subquery()))
+
+
+def _number(connection: Connection, statement: Select[Any]) -> int:
+    return int(connection.execute(statement).scalar_one())
+
+
+def _page(
+    connection: Connection,
+    statement: Select[Any],
+    query: CertificateQuery,
+    *,
+    total: int,
+    exact: bool = True,
+    columns: tuple[ColumnElement[Any], ...] | None = None,
+) -> Page[int]:
+    """One page of a statement whose rows are the order's columns, the id among them."""
+    columns = columns or _ORDERS[query.sort_by].columns
+    offset = (query.page - 1) * query.per_page
+    size = query.per_page + 1
+    backwards = False
+    if query.after is not None:
+        statement = statement.where(_behind(query.after, query, columns))
+        offset = 0
+    elif exact and offset > total // 2:  # from the other end the way is shorter
+        size = max(0, min(query.per_page, total - offset))
+        backwards, offset = True, max(0, total - offset - size)
+    rows: list[Any] = []
+    if size and (total or not exact):
+        descending = query.descending is not backwards
+        ordered = statement.order_by(*(c.desc() if descending else c.asc() for c in columns))
+        rows = list(connection.execute(ordered.limit(size).offset(offset)))
+    more = offset > 0 if backwards else len(rows) > query.per_page
+    rows = rows[::-1] if backwards else rows[: query.per_page]
     return Page(
         items=tuple(row.id for row in rows),
         total=total,
@@ -126,126 +260,15 @@ def page_of_ids(connection: Connection, query: CertificateQuery, *, now: datetim
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """How the search's terms are applied: ``resolved`` first, or tested on the ``walked`` index."""
-
-    conditions: tuple[ColumnElement[bool], ...] = ()
-    resolved: bool = False
-    walked: bool = False
-
-    @classmethod
-    def plan(cls, connection: Connection, text: str) -> _Search:
-        terms = query_terms(text)
-        if not terms:
-            return cls((false(),) if text.strip() else ())
-        few = [term for term in terms if _matches_few(connection, term)]
-        conditions = [_t.id.in_(_with_term(term)) for term in few]
-        tested = [_has_term(term) for term in terms if term not in few]
-        return cls((*conditions, *tested), resolved=bool(few), walked=not few)
-
-
-def _filters(query: CertificateQuery, now: datetime) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [_t.is_ca.is_(query.is_ca)]
-    if query.status:
-        conditions.append(or_(*(_status(status, now) for status in query.status)))
-    if query.ca_ids:
-        conditions.append(_t.ca_id.in_(query.ca_ids))
-    if query.sources:
-        conditions.append(_t.source.in_(query.sources))
-    if query.template_id is not None:
-        conditions.append(_t.template_id == query.template_id)
-    return conditions
-
-
-def _status(status: CertificateStatus, now: datetime) -> ColumnElement[bool]:
-    """The same rule as ``CertificateView.status``."""
-    good = _t.revocation == 0
-    match status:
-        case CertificateStatus.REVOKED:
-            return _t.revocation == 1
-        case CertificateStatus.ON_HOLD:
-            return _t.revocation == 2
-        case CertificateStatus.EXPIRED:
-            return and_(good, _t.not_after < now)
-        case CertificateStatus.EXPIRING:
-            return and_(good, _t.not_after >= now, _t.not_after < now + EXPIRING)
-        case CertificateStatus.VALID:
-            return and_(good, _t.not_after >= now + EXPIRING)
-
-
-def _range(term: str) -> ColumnElement[bool]:
-    return and_(_terms.term >= term, _terms.term < term + _END)
-
-
-def _matches_few(connection: Connection, term: str) -> bool:
-    some = select(_terms.certificate_id).where(_range(term)).limit(FEW + 1).subquery()
-    return connection.execute(select(func.count()).select_from(some)).scalar_one() <= FEW
-
-
-def _with_term(term: str) -> Select[Any]:
-    return select(_terms.certificate_id).where(_range(term))
-
-
-def _has_term(term: str) -> ColumnElement[bool]:
-    return exists().where(_terms.certificate_id == _t.id, _range(term))
-
-
-def _hinted(statement: Select[Any], index: str) -> Select[Any]:
-    # SQLite's planner does not see that an index alone answers the query in the wanted order.
-    hint = f"INDEXED BY ix_core_certificate_by_{index}"
-    return statement.with_hint(tables.certificate, hint, "sqlite")
-
-
-def _total(
-    connection: Connection,
-    conditions: list[ColumnElement[bool]],
-    *,
-    index: str | None,
-    limit: int | None,
-) -> tuple[int, bool]:
-    """How many match, and whether all were counted."""
-    if limit is None:
-        statement = select(func.count()).select_from(tables.certificate).where(*conditions)
-        if index is not None:
-            statement = _hinted(statement, index)
-        return connection.execute(statement).scalar_one(), True
-    some = select(_t.id).where(*conditions).limit(limit + 1)
-    if index is not None:
-        some = _hinted(some, index)
-    counted = select(func.count()).select_from(some.subquery())
-    total = connection.execute(counted).scalar_one()
-    return min(total, limit), total <= limit
-
-
-def _rows(
-    connection: Connection, statement: Select[Any], query: CertificateQuery, *, total: int | None
-) -> tuple[list[Any], bool]:
-    """The page's rows in order, and whether more follow."""
-    offset = (query.page - 1) * query.per_page
-    size = query.per_page + 1
-    backwards = False
-    if query.after is not None:
-        statement = statement.where(_behind(query.after, query))
-        offset = 0
-    elif total is not None and offset > total // 2:  # from the other end the way is shorter
-        size = max(0, min(query.per_page, total - offset))
-        backwards, offset = True, max(0, total - offset - size)
-    descending = query.descending is not backwards
-    columns = _ORDERS[query.sort_by].columns
-    statement = statement.order_by(*(c.desc() if descending else c.asc() for c in columns))
-    rows = list(connection.execute(statement.limit(size).offset(offset)))
-    if backwards:
-        return rows[::-1], offset > 0
-    return rows[: query.per_page], len(rows) > query.per_page
-
-
-def _behind(cursor: str, query: CertificateQuery) -> ColumnElement[bool]:
-    order = _ORDERS[query.sort_by]
-    values = decode_cursor(cursor, order=_cursor_order(query), kinds=order.kinds)
-    bound = tuple_(*(literal(v, c.type) for v, c in zip(values, order.columns, strict=True)))
-    columns = tuple_(*order.columns)
-    return columns < bound if query.descending else columns > bound
+def _behind(
+    cursor: str, query: CertificateQuery, columns: tuple[ColumnElement[Any], ...]
+) -> ColumnElement[bool]:
+    kinds = _ORDERS[query.sort_by].kinds
+    values = decode_cursor(cursor, order=_cursor_order(query), kinds=kinds)
+    if len(columns) == 1:
+        return columns[0] < values[0] if query.descending else columns[0] > values[0]
+    bound = tuple_(*(literal(v, c.type) for v, c in zip(values, columns, strict=True)))
+    return tuple_(*columns) < bound if query.descending else tuple_(*columns) > bound
 
 
 def _cursor_order(query: CertificateQuery) -> str:

@@ -14,7 +14,6 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
-    case,
     delete,
     func,
     insert,
@@ -23,6 +22,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 
 from ucm.api.errors import Conflict, NotFound
 from ucm.api.issuance import RevocationReason
@@ -30,7 +30,8 @@ from ucm.api.keys import KeyPurpose, KeyRef
 from ucm.api.views import CertificateView
 from ucm.store import tables
 from ucm.store.certificate_query import CertificateQuery, Page, page_of_ids
-from ucm.store.scope import Repository
+from ucm.store.prepared import Prepared, prepared_insert
+from ucm.store.scope import Repository, conflict_of
 from ucm.store.search_terms import certificate_terms
 
 _t = tables.certificate.c
@@ -91,23 +92,18 @@ class NewCertificate:
     def __post_init__(self) -> None:
         names = (*self.san_dns, *self.san_ip, *self.san_email, *self.san_uri, *self.san_upn)
         texts = (self.common_name or "", self.description, *self.texts)
-        object.__setattr__(
-            self, "terms", certificate_terms(serial=self.serial, names=names, texts=texts)
-        )
+        object.__setattr__(self, "terms", certificate_terms(names=names, texts=texts))
 
     def row(self) -> dict[str, Any]:
         """The column values."""
         values = {name: getattr(self, name) for name in _PLAIN}
-        for name in _LISTS:
-            values[name] = list(getattr(self, name))
         reason = self.revocation_reason
         values["revocation_reason"] = None if reason is None else reason.value
         values["revocation"] = _revocation(self.revoked_at, reason)
         return values
 
 
-_LISTS = ("san_dns", "san_ip", "san_email", "san_uri", "san_upn")
-_COMPUTED = {*_LISTS, "revocation_reason", "texts", "terms"}
+_COMPUTED = {"revocation_reason", "texts", "terms"}
 _PLAIN = tuple(name for name in NewCertificate.__slots__ if name not in _COMPUTED)
 
 
@@ -145,13 +141,18 @@ class CertificateRepository(Repository):
         Raises ``Conflict`` when the issuer already used the serial (deleted certificates
         included), when the same certificate is stored, or when its idempotency key was used.
         """
-        if new.ca_id is not None:
+        if new.ca_id is not None and (new.state == "imported" or len(new.serial) <= 16):
+            # A fresh serial has more than 64 random bits: no deleted certificate can have had it.
             self._refuse_reserved_serial(new)
         values = new.row()
         values["created_at"] = self._scope.clock.now()
         values["created_by"] = self._scope.actor.name
-        certificate_id = self._insert(insert(tables.certificate), values, unique=_UNIQUE)
-        self._add_terms(certificate_id, new.terms)
+        try:
+            added = _INSERT.execute(self._connection, values)
+        except IntegrityError as error:
+            raise conflict_of(error, _UNIQUE) from error
+        certificate_id = int(added.scalar_one())
+        self._add_terms(certificate_id, () if new.is_ca else new.terms)
         return certificate_id
 
     def revoke(
@@ -196,7 +197,6 @@ class CertificateRepository(Repository):
         view = self.get(certificate_id)
         self._update(certificate_id, description=description)
         renamed = certificate_terms(
-            serial=view.serial,
             names=(*view.san_dns, *view.san_ip, *view.san_email, *view.san_uri, *view.san_upn),
             texts=(view.common_name or "", description, view.subject),
         )
@@ -326,18 +326,24 @@ class CertificateRepository(Repository):
         self, now: datetime, *, expiring: timedelta = timedelta(days=30)
     ) -> CertificateCounts:
         """Numbers per status, CA certificates left out."""
+
+        def number(*conditions: ColumnElement[bool]) -> int:
+            return self._count(and_(_t.is_ca.is_(False), *conditions))
+
         good = _t.revocation == GOOD
-        numbers = self._execute(
-            select(
-                func.count(),
-                _sum(and_(good, _t.not_after >= now)),
-                _sum(and_(good, _t.not_after >= now, _t.not_after < now + expiring)),
-                _sum(and_(good, _t.not_after < now)),
-                _sum(_t.revocation == REVOKED),
-                _sum(_t.revocation == ON_HOLD),
-            ).where(_t.is_ca.is_(False))
-        ).one()
-        return CertificateCounts(*(int(number or 0) for number in numbers))
+        revoked, on_hold = number(_t.revocation == REVOKED), number(_t.revocation == ON_HOLD)
+        expired = number(good, _t.not_after < now)
+        total = self._number(select(func.count()).select_from(tables.certificate)) - self._count(
+            _t.is_ca.is_(True)
+        )
+        return CertificateCounts(
+            total=total,
+            valid=total - revoked - on_hold - expired,
+            expiring=number(good, _t.not_after >= now, _t.not_after < now + expiring),
+            expired=expired,
+            revoked=revoked,
+            on_hold=on_hold,
+        )
 
     # --- lists ------------------------------------------------------------------------------------
 
@@ -421,13 +427,15 @@ class CertificateRepository(Repository):
 
     def _add_terms(self, certificate_id: int, terms: Sequence[str]) -> None:
         if terms:
-            self._execute(
-                _INSERT_TERMS,
+            _INSERT_TERMS.execute_many(
+                self._connection,
                 [{"term": term, "certificate_id": certificate_id} for term in terms],
             )
 
     def _refuse_reserved_serial(self, new: NewCertificate) -> None:
-        reserved = self._execute(_RESERVED, {"ca": new.ca_id, "serial": new.serial}).first()
+        reserved = _RESERVED.execute(
+            self._connection, {"ca": new.ca_id, "serial": new.serial}
+        ).first()
         if reserved is None:
             return
         if reserved.thumbprint_sha256 != new.thumbprint_sha256:
@@ -464,10 +472,13 @@ _HEAD: Select[Any] = select(
 _WITH_DER = _HEAD.add_columns(_t.der)
 _SELECT_HEAD = _HEAD.where(_t.id == bindparam("id"))
 _SELECT_ONE = _WITH_DER.where(_t.id == bindparam("id"))
-_INSERT_TERMS = insert(tables.certificate_term)
+_INSERT = prepared_insert(tables.certificate, returning_id=True)
+_INSERT_TERMS = prepared_insert(tables.certificate_term)
 _gone = tables.deleted_certificate.c
-_RESERVED = select(_gone.thumbprint_sha256).where(
-    _gone.ca_id == bindparam("ca"), _gone.serial == bindparam("serial")
+_RESERVED = Prepared(
+    select(_gone.thumbprint_sha256).where(
+        _gone.ca_id == bindparam("ca"), _gone.serial == bindparam("serial")
+    )
 )
 _KEY_COMPROMISE: ColumnElement[str] = literal_column(
     "'keyCompromise'"
@@ -484,8 +495,6 @@ _COMPROMISED: Executable = union_all(
 
 def _view(row: Row[Any]) -> CertificateView:
     values = dict(row._mapping)
-    for name in _LISTS:
-        values[name] = tuple(values[name])
     key_id, purpose = values.pop("key_id"), values.pop("key_purpose")
     reason = values["revocation_reason"]
     if reason is not None:
@@ -498,10 +507,6 @@ def _revocation(revoked_at: datetime | None, reason: RevocationReason | None) ->
     if revoked_at is None:
         return GOOD
     return ON_HOLD if reason is RevocationReason.CERTIFICATE_HOLD else REVOKED
-
-
-def _sum(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.sum(case((condition, 1), else_=0))
 
 
 def _missing(certificate_id: int) -> NotFound:

@@ -16,7 +16,6 @@ from ucm.store.paging import Page
 from ucm.store.scope import Repository
 
 _t = tables.csr.c
-_LISTS = ("san_dns", "san_ip", "san_email", "san_uri", "san_upn")
 _SHOWN = tuple(column for column in tables.csr.columns if column.name != "spki_sha256")
 _SELECT: Select[Any] = select(*_SHOWN, tables.key.c.purpose.label("key_purpose")).select_from(
     tables.csr.outerjoin(tables.key, _t.key_id == tables.key.c.id)
@@ -49,7 +48,6 @@ class CsrRepository(Repository):
     def add(self, new: NewCsr) -> int:
         """Store a request; return its id. Raises ``Conflict``."""
         values = {name: getattr(new, name) for name in NewCsr.__slots__}
-        values |= {name: list(values[name]) for name in _LISTS}
         values["created_at"] = self._scope.clock.now()
         values["created_by"] = self._scope.actor.name
         return self._insert(
@@ -125,8 +123,6 @@ class CsrRepository(Repository):
 
 def _view(row: Row[Any]) -> CsrView:
     values = dict(row._mapping)
-    for name in _LISTS:
-        values[name] = tuple(values[name])
     key_id, purpose = values.pop("key_id"), values.pop("key_purpose")
     key = None if key_id is None else KeyRef(key_id, KeyPurpose(purpose))
     return CsrView(key=key, **values)

@@ -46,7 +46,7 @@ class GroupCommit:
         *,
         monotonic: Callable[[], float],
         max_units: int = 64,
-        max_seconds: float = 0.005,
+        max_seconds: float = 0.02,
         patience: float = BUSY_TIMEOUT,
     ) -> None:
         self._engine = engine

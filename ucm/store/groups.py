@@ -52,7 +52,7 @@ class GroupRepository(Repository):
             "name": name,
             "name_key": name.casefold(),
             "description": description,
-            "permissions": list(permissions),
+            "permissions": permissions,
             "created_at": self._scope.clock.now(),
         }
         return self._insert(insert(tables.group), values, unique=_UNIQUE)
@@ -78,8 +78,6 @@ class GroupRepository(Repository):
             raise TypeError(f"not changeable: {', '.join(sorted(unknown))}")
         if "name" in changes:
             changes["name_key"] = changes["name"].casefold()
-        if "permissions" in changes:
-            changes["permissions"] = list(changes["permissions"])
         changes["updated_at"] = self._scope.clock.now()
         self._guarded(
             update(tables.group).where(_t.id == group_id).values(**changes), None, unique=_UNIQUE
@@ -144,6 +142,4 @@ _SELECT = select(*(c for c in tables.group.columns if c.name != "name_key"), _me
 
 
 def _view(row: Row[Any]) -> GroupView:
-    values = dict(row._mapping)
-    values["permissions"] = tuple(values["permissions"])
-    return GroupView(**values)
+    return GroupView(**row._mapping)

@@ -47,7 +47,7 @@ class RoleRepository(Repository):
             "name": name,
             "name_key": name.casefold(),
             "description": description,
-            "permissions": list(permissions),
+            "permissions": permissions,
             "inherits_from": inherits_from,
             "is_system": is_system,
             "created_at": self._scope.clock.now(),
@@ -86,8 +86,6 @@ class RoleRepository(Repository):
             raise TypeError(f"not changeable: {', '.join(sorted(unknown))}")
         if "name" in changes:
             changes["name_key"] = changes["name"].casefold()
-        if "permissions" in changes:
-            changes["permissions"] = list(changes["permissions"])
         changes["updated_at"] = self._scope.clock.now()
         self._guarded(
             update(tables.role).where(_t.id == role_id).values(**changes), None, unique=_UNIQUE
@@ -109,6 +107,4 @@ _SELECT = select(*(column for column in tables.role.columns if column.name != "n
 
 
 def _view(row: Row[Any]) -> RoleView:
-    values = dict(row._mapping)
-    values["permissions"] = tuple(values["permissions"])
-    return RoleView(**values)
+    return RoleView(**row._mapping)

@@ -43,8 +43,7 @@ class Repository:
 
     def _pairs(self, statement: Executable) -> Iterator[tuple[Any, int]]:
         """Rows of a value and a number."""
-        for row in self._connection.execute(statement):
-            value, number = row._tuple()
+        for value, number in self._connection.execute(statement):
             yield value, int(number)
 
     def _insert(
@@ -64,9 +63,16 @@ class Repository:
         try:
             return self._connection.execute(statement, values)
         except IntegrityError as error:
-            # SQLite names the columns, PostgreSQL the constraint, which is named after the columns.
-            text = str(error.orig)
-            for column, meaning in unique.items():
-                if column in text:
-                    raise Conflict(meaning) from error
-            raise
+            raise conflict_of(error, unique) from error
+
+
+def conflict_of(error: IntegrityError, unique: Mapping[str, str]) -> Exception:
+    """The ``Conflict`` that a violated constraint means, or the error itself.
+
+    SQLite names the columns, PostgreSQL the constraint, which is named after the columns.
+    """
+    text = str(error.orig)
+    for column, meaning in unique.items():
+        if column in text:
+            return Conflict(meaning)
+    return error

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -31,6 +31,7 @@ from ucm.store.keys import KeyRepository
 from ucm.store.outbox import OutboxRepository, event_payload
 from ucm.store.parsed import ParsedCertificates
 from ucm.store.plugins import PluginRepository
+from ucm.store.prepared import prepared_insert
 from ucm.store.requests import HeldRequestRepository
 from ucm.store.roles import RoleRepository
 from ucm.store.scope import Scope
@@ -196,6 +197,8 @@ class StoreTransaction(Repositories):
                 "ip_address": actor.ip_address,
                 "user_agent": actor.user_agent,
                 "success": success,
+                "prev_hash": None,
+                "entry_hash": None,
             }
         )
 
@@ -238,17 +241,18 @@ class StoreTransaction(Repositories):
         self._flush_session()
         connection = self._scope.connection
         if self._audit_rows:
-            connection.execute(insert(tables.audit), self._audit_rows)
+            _INSERT_AUDIT.execute_many(connection, self._audit_rows)
         if self._events:
             now = self._scope.clock.now()
-            connection.execute(
-                insert(tables.outbox),
+            _INSERT_EVENT.execute_many(
+                connection,
                 [
                     {
                         "name": event.name,
                         "version": event.version,
                         "payload": event_payload(event),
                         "created_at": now,
+                        **_UNDELIVERED,
                     }
                     for event in self._events
                 ],
@@ -370,6 +374,9 @@ class UnitOfWork:
 
 
 _NOBODY = Actor.system("reader")
+_INSERT_AUDIT = prepared_insert(tables.audit)
+_INSERT_EVENT = prepared_insert(tables.outbox)
+_UNDELIVERED = {"delivered_at": None, "attempts": 0, "last_error": ""}
 
 
 @contextmanager

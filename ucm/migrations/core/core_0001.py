@@ -36,7 +36,9 @@ def _reference(
 
 
 def _names() -> list[sa.Column[Any]]:
-    return [_column(f"san_{kind}", _JSON) for kind in ("dns", "ip", "email", "uri", "upn")]
+    return [
+        _column(f"san_{kind}", _TEXT, default="[]") for kind in ("dns", "ip", "email", "uri", "upn")
+    ]
 
 
 def _entity(table: str, *items: sa.schema.SchemaItem) -> None:
@@ -111,7 +113,7 @@ def _part_1() -> None:
         _column("name", _TEXT),
         _column("name_key", _TEXT),
         _column("description", _TEXT, default=""),
-        _column("permissions", _JSON),
+        _column("permissions", _TEXT, default="[]"),
         _column("created_at", _TIME),
         _column("updated_at", _TIME, null=True),
         sa.UniqueConstraint("name_key", name="uq_core_group_name_key"),
@@ -173,7 +175,7 @@ def _part_1() -> None:
         _column("name", _TEXT),
         _column("name_key", _TEXT),
         _column("description", _TEXT, default=""),
-        _column("permissions", _JSON),
+        _column("permissions", _TEXT, default="[]"),
         _column("inherits_from", _ID, null=True),
         _column("is_system", _FLAG, default=sa.false()),
         _column("created_at", _TIME),
@@ -236,11 +238,11 @@ def _part_1() -> None:
         _column("path_length", _NUMBER, null=True),
         _column("named_urls", _FLAG, default=sa.false()),
         _column("cdp_enabled", _FLAG, default=sa.false()),
-        _column("cdp_urls", _JSON),
+        _column("cdp_urls", _TEXT, default="[]"),
         _column("ocsp_enabled", _FLAG, default=sa.false()),
-        _column("ocsp_urls", _JSON),
+        _column("ocsp_urls", _TEXT, default="[]"),
         _column("aia_ca_issuers_enabled", _FLAG, default=sa.false()),
-        _column("aia_ca_issuers_urls", _JSON),
+        _column("aia_ca_issuers_urls", _TEXT, default="[]"),
         _column("cps_enabled", _FLAG, default=sa.false()),
         _column("cps_uri", _TEXT, null=True),
         _column("cps_oid", _TEXT, null=True),
@@ -318,7 +320,7 @@ def _part_1() -> None:
         _column("name", _TEXT),
         _column("key_hash", _TEXT),
         _column("key_prefix", _TEXT),
-        _column("permissions", _JSON),
+        _column("permissions", _TEXT, default="[]"),
         _column("is_active", _FLAG, default=sa.true()),
         _column("created_at", _TIME),
         _column("expires_at", _TIME, null=True),
@@ -372,10 +374,10 @@ def _part_2() -> None:
         _reference("core_certificate", "key_id", "core_key.id"),
         _reference("core_certificate", "renews", "core_certificate.id"),
         _reference("core_certificate", "template_id", "core_template.id"),
-        sa.UniqueConstraint("ca_id", "serial", name="uq_core_certificate_ca_id_serial"),
         sa.UniqueConstraint("refid", name="uq_core_certificate_refid"),
         sa.UniqueConstraint("thumbprint_sha256", name="uq_core_certificate_thumbprint_sha256"),
     )
+    _index("core_certificate", "is_ca ca_id id source revocation not_after", name="by_ca")
     _index("core_certificate", "is_ca id ca_id source revocation not_after", name="by_created")
     _index(
         "core_certificate",
@@ -396,9 +398,7 @@ def _part_2() -> None:
         "is_ca not_before id ca_id source revocation not_after",
         name="by_not_before",
     )
-    _index(
-        "core_certificate", "is_ca serial id ca_id source revocation not_after", name="by_serial"
-    )
+    _index("core_certificate", "serial ca_id", name="by_serial", unique=True)
     _index("core_certificate", "is_ca revocation not_after id ca_id source", name="by_status")
     _index(
         "core_certificate", "is_ca subject id ca_id source revocation not_after", name="by_subject"

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, Text, false, true
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Integer,
+    Text,
+    TypeDecorator,
+    false,
+    true,
+)
 
 from ucm.api.db import UtcDateTime
 
@@ -15,6 +28,28 @@ Id = BigInteger().with_variant(Integer(), "sqlite")
 
 Sorted = Text().with_variant(Text(collation="C"), "postgresql")
 """Text in code point order on both databases: prefix ranges and keysets can use its index."""
+
+
+class TextList(TypeDecorator[tuple[str, ...]]):
+    """A tuple of texts, stored as a JSON array in a text; the empty one costs nothing."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Iterable[str] | None, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        return json.dumps(list(value), ensure_ascii=False) if value else "[]"
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[str, ...] | None:
+        if value is None:
+            return None
+        return () if value == "[]" else tuple(json.loads(value))
+
+
+def text_list(name: str) -> Column[tuple[str, ...]]:
+    """A list of texts that is always there."""
+    return Column(name, TextList, nullable=False, server_default="[]")
 
 
 def primary_key() -> Column[int]:

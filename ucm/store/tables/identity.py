@@ -14,6 +14,7 @@ from ucm.store.tables.columns import (
     primary_key,
     reference,
     text,
+    text_list,
 )
 
 role = Table(
@@ -23,7 +24,7 @@ role = Table(
     text("name"),
     text("name_key", unique=True),
     text("description", default=""),
-    Column("permissions", Json, nullable=False),
+    text_list("permissions"),
     reference("inherits_from", "core_role"),
     flag("is_system", default=False),
     moment("created_at"),
@@ -84,7 +85,7 @@ api_key = Table(
     text("name"),
     text("key_hash", unique=True),
     text("key_prefix"),
-    Column("permissions", Json, nullable=False),
+    text_list("permissions"),
     flag("is_active", default=True),
     moment("created_at"),
     moment("expires_at", nullable=True),
@@ -101,7 +102,7 @@ group = Table(
     text("name"),
     text("name_key", unique=True),
     text("description", default=""),
-    Column("permissions", Json, nullable=False),
+    text_list("permissions"),
     moment("created_at"),
     moment("updated_at", nullable=True),
     sqlite_autoincrement=True,
