@@ -11,6 +11,7 @@ from flask_openapi3 import OpenAPI
 from markupsafe import Markup
 
 from ucm.api.web import Access, access_of, public
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import json_response
 
 DOCUMENT_PATH = "/api/docs/openapi.json"
@@ -103,6 +104,13 @@ class _Document:
 
 def complete(app: OpenAPI) -> dict[str, Any]:
     """The framework's document with security, permissions and problem responses added."""
+    for blueprint in app.blueprints.values():
+        if isinstance(blueprint, APIBlueprint):
+            blueprint.describe()
+            app.paths.update(blueprint.paths)
+            app.components_schemas.update(blueprint.components_schemas)
+            app.tags += [tag for tag in blueprint.tags if tag.name not in app.tag_names]
+            app.tag_names += [tag.name for tag in blueprint.tags]
     document = cast("dict[str, Any]", app.api_doc)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})

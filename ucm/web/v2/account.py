@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field, model_validator
 
 from ucm.api.errors import Forbidden, Invalid
@@ -13,6 +13,7 @@ from ucm.services.apikeys import ApiKeyService, CreatedKey
 from ucm.services.auth import AuthService
 from ucm.services.users import UserService
 from ucm.web.authn import Authenticator
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import created, no_content, ok
 from ucm.web.requests import Body, IdPath
 from ucm.web.v2.identity import api_key_document, session_document, user_document

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field
 
 from ucm.api.web import current_actor, requires
 from ucm.services.audit import EXPORT_LIMIT, AuditService, entry_document
 from ucm.store.audit import AuditQuery
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok, page_meta
 from ucm.web.requests import IdPath, PageQuery, Query
 

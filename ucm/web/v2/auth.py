@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Response, request
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field
 
 from ucm.api.web import public, requires
@@ -17,6 +17,7 @@ from ucm.web.authn import (
     current_client,
     set_session_cookie,
 )
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.csrf import CsrfTokens
 from ucm.web.envelope import ok
 from ucm.web.requests import Body

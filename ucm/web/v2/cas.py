@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 
 from ucm.api.views import CertificateStatus
 from ucm.api.web import current_actor, requires
@@ -18,6 +18,7 @@ from ucm.services.intake import ImportOrder
 from ucm.services.orders import SubjectOrder
 from ucm.store.certificate_query import CertificateQuery
 from ucm.store.paging import Page
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import created, no_content, ok, page_meta
 from ucm.web.requests import IdPath
 from ucm.web.v2.bodies.cas import (

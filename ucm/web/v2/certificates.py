@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 
 from ucm.api.issuance import Held
 from ucm.api.views import CertificateStatus, CertificateView
@@ -16,6 +16,7 @@ from ucm.services.intake import ImportOrder
 from ucm.services.orders import CertificateOrder, RenewalOrder, SubjectOrder, purposes
 from ucm.services.templates import TemplateService
 from ucm.store.certificate_query import CertificateQuery
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import created, no_content, ok, page_meta
 from ucm.web.requests import IdPath
 from ucm.web.v2.bodies.certificates import (

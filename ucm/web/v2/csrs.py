@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 
 from ucm.api.errors import Forbidden
 from ucm.api.issuance import Held
@@ -14,6 +14,7 @@ from ucm.api.web import current_actor, requires
 from ucm.services.audit import AuditService
 from ucm.services.csrs import INTERMEDIATE, CsrOrder, CsrService, CsrSignature
 from ucm.services.orders import SubjectOrder
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import created, no_content, ok, page_meta
 from ucm.web.requests import IdPath
 from ucm.web.v2.bodies.certificates import KeyAttachBody

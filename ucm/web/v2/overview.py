@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field
 
 from ucm.api.services import Clock
 from ucm.api.views import CertificateView
 from ucm.api.web import current_actor, requires
 from ucm.services.overview import OverviewService
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok
 from ucm.web.requests import Query
 

@@ -6,12 +6,13 @@ import dataclasses
 from typing import Any
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field, RootModel
 
 from ucm.api.web import current_actor, requires
 from ucm.runtime.lifecycle import PluginHost
 from ucm.runtime.settings import SettingField, SettingsRegistry
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok
 from ucm.web.requests import Path
 

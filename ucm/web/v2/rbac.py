@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 
 from ucm.api.web import requires
 from ucm.domain.rbac import ROLE_TITLES, Roles
 from ucm.services.users import UserService
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok
 from ucm.web.requests import IdPath
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from flask import request
 from flask.typing import RouteCallable
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 
 from ucm.api.errors import Busy, NotFound, StorageFailed, UcmError
 from ucm.api.services import Target
 from ucm.api.web import current_actor
 from ucm.services.audit import AuditService
+from ucm.web.blueprints import APIBlueprint
 
 _READING = frozenset({"GET", "HEAD"})
 

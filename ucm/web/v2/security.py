@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Literal
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import BaseModel, Field
 
 from ucm.api.web import current_actor, requires
@@ -14,6 +14,7 @@ from ucm.services.encryption import EncryptionService, EncryptionStatus
 from ucm.services.exports import ExportedFile
 from ucm.services.masterkey import MasterKeyState
 from ucm.services.rotation import KeyRotation, RotationStatus
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok
 from ucm.web.requests import Body
 from ucm.web.v2.downloads import download

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import SecretStr, create_model
 from pydantic.fields import FieldInfo
 
@@ -13,6 +13,7 @@ from ucm.api.errors import Forbidden, Invalid
 from ucm.api.web import current_actor, requires
 from ucm.domain.settings import GeneralSettings
 from ucm.runtime.settings import CORE, SettingsRegistry
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok
 from ucm.web.requests import Body
 

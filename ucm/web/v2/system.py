@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field
 
 import ucm
@@ -17,6 +17,7 @@ from ucm.api.services import Clock
 from ucm.api.web import current_actor, public, requires
 from ucm.services.jobs import JobService
 from ucm.store.jobs import JobRow, JobRunRow
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok
 from ucm.web.requests import Path, Query
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import ValidationError
 
 from ucm.api.errors import Invalid
@@ -14,6 +14,7 @@ from ucm.api.web import current_actor, requires
 from ucm.services.audit import AuditService
 from ucm.services.exports import ExportedFile, file_stem
 from ucm.services.templates import TemplateFields, TemplateService, UsedTemplate
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import created, no_content, ok, page_meta
 from ucm.web.requests import IdPath, invalid_from
 from ucm.web.v2.bodies.common import BulkIds

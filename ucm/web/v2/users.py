@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field
 
 from ucm.api.errors import Forbidden, Invalid
 from ucm.api.web import current_actor, public, requires
 from ucm.domain.rbac import ADMIN
 from ucm.services.users import AccountRequest, UserService
+from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import created, no_content, ok, page_meta
 from ucm.web.requests import Body, IdPath, PageQuery
 from ucm.web.v2.identity import user_document
