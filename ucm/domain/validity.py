@@ -105,6 +105,8 @@ def plan(now: datetime, *, wish: Wish, bounds: Bounds) -> Period:
         if duration <= timedelta(0):
             raise _refuse(pointer, "validity-not-positive", "The validity must be positive.")
         end = start + timedelta(seconds=int(duration.total_seconds()))
+    if wish.not_after is not None and end - start > bounds.maximum:
+        raise _too_long(pointer, bounds.maximum)
     clamped = False
     issuer_end = bounds.issuer_not_after
     if issuer_end is not None and end > issuer_end:
@@ -118,8 +120,6 @@ def plan(now: datetime, *, wish: Wish, bounds: Bounds) -> Period:
         end, clamped = issuer_end, True
     if end <= now or end <= start:
         raise _refuse(pointer, "already-expired", "The certificate would already be expired.")
-    if end - start > bounds.maximum:
-        raise _too_long(pointer, bounds.maximum)
     return Period(start, end, clamped)
 
 

@@ -220,24 +220,27 @@ def purposes_of(applicant: Applicant, adjustments: list[str], denials: list[Deni
                 "/profile",
             )
         )
-    denials.extend(_extra_purpose_denials(applicant))
-    return list(dict.fromkeys([*granted, *request.extra_ekus]))
+    return list(dict.fromkeys([*granted, *_extra_purposes(applicant, denials)]))
 
 
-def _extra_purpose_denials(applicant: Applicant) -> Iterable[Denial]:
+def _extra_purposes(applicant: Applicant, denials: list[Denial]) -> Iterable[str]:
     allowed = applicant.profile.allowed_extra_ekus
     for index, oid in enumerate(applicant.request.extra_ekus):
         forbidden = oid == keypolicy.ANY_PURPOSE or (
             applicant.enrollee and oid in keypolicy.NEVER_FOR_ENROLLEES
         )
-        if forbidden or (allowed is not None and oid not in allowed):
-            yield Denial(
+        if not forbidden and (allowed is None or oid in allowed):
+            yield oid
+            continue
+        denials.append(
+            Denial(
                 "purpose-not-allowed",
                 f"The extended key usage {eku_name(oid)} may not be added to "
                 f"{applicant.profile.name!r}.",
                 "Leave it out, or use a template that has it.",
                 f"/extra_ekus/{index}",
             )
+        )
 
 
 def _usages(

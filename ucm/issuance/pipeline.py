@@ -424,6 +424,7 @@ class Pipeline:
                 codes=[field_error.code for field_error in error.fields],
                 detail=error.detail,
             )
+        error.audited = True
 
     # --- revoke --------------------------------------------------------------------------------
 
