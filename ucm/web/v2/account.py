@@ -16,7 +16,9 @@ from ucm.web.authn import Authenticator
 from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import created, no_content, ok
 from ucm.web.requests import Body, IdPath
+from ucm.web.v2.core_schemas import ApiKeyItem, ApiKeyMade, Message, ProfileItem, SessionItem
 from ucm.web.v2.identity import api_key_document, session_document, user_document
+from ucm.web.v2.schemas import Envelope, ListEnvelope
 
 _TAG = Tag(name="account", description="The caller's own account")
 _LINE = r"^[^\x00-\x1f\x7f]*$"
@@ -103,13 +105,13 @@ def blueprint(
 def _profile_routes(
     api: APIBlueprint, *, users: UserService, auth: AuthService, authenticator: Authenticator
 ) -> None:
-    @api.get("/profile", summary="The own profile")
+    @api.get("/profile", summary="The own profile", responses={200: Envelope[ProfileItem]})
     @requires()
     def profile() -> Response:
         user = users.get(_account())
         return ok({**user_document(user), "timezone": user.preferences.get("timezone", "UTC")})
 
-    @api.patch("/profile", summary="Change the own profile")
+    @api.patch("/profile", summary="Change the own profile", responses={200: Envelope[ProfileItem]})
     @requires()
     def update_profile(body: ProfileBody) -> Response:
         changes = {name: value for name, value in body.model_dump().items() if value is not None}
@@ -122,7 +124,7 @@ def _profile_routes(
         user = users.update_profile(_account(), changes=changes, actor=current_actor())
         return ok({**user_document(user), "timezone": user.preferences.get("timezone", "UTC")})
 
-    @api.post("/password", summary="Change the own password")
+    @api.post("/password", summary="Change the own password", responses={200: Message})
     @requires()
     def change_password(body: PasswordBody) -> Response:
         identified = authenticator.signed_in()
@@ -135,7 +137,7 @@ def _profile_routes(
         )
         return ok(message="Password changed; all other sessions have ended")
 
-    @api.get("/sessions", summary="The own sessions")
+    @api.get("/sessions", summary="The own sessions", responses={200: ListEnvelope[SessionItem]})
     @requires()
     def list_sessions() -> Response:
         identified = authenticator.signed_in()
@@ -154,15 +156,13 @@ def _key_routes(api: APIBlueprint, *, apikeys: ApiKeyService, clock: Clock) -> N
     def shown_once(made: CreatedKey) -> dict[str, object]:
         return {**api_key_document(made.key, now=clock.now()), "key": made.secret}
 
-    @api.get("/apikeys", summary="The own API keys")
+    @api.get("/apikeys", summary="The own API keys", responses={200: ListEnvelope[ApiKeyItem]})
     @requires()
     def list_keys() -> Response:
         now = clock.now()
         return ok([api_key_document(key, now=now) for key in apikeys.list(_account())])
 
-    @api.post(
-        "/apikeys", summary="Create an API key", responses={"201": {"description": "Created"}}
-    )
+    @api.post("/apikeys", summary="Create an API key", responses={201: Envelope[ApiKeyMade]})
     @requires()
     def create_key(body: ApiKeyBody) -> Response:
         made = apikeys.create(
@@ -177,24 +177,34 @@ def _key_routes(api: APIBlueprint, *, apikeys: ApiKeyService, clock: Clock) -> N
             message="Store the key now: it is not shown again",
         )
 
-    @api.get("/apikeys/<int:id>", summary="One own API key")
+    @api.get("/apikeys/<int:id>", summary="One own API key", responses={200: Envelope[ApiKeyItem]})
     @requires()
     def get_key(path: IdPath) -> Response:
         key = apikeys.get(path.id, user_id=_account())
         return ok(api_key_document(key, now=clock.now()))
 
-    @api.patch("/apikeys/<int:id>", summary="Rename an API key")
+    @api.patch(
+        "/apikeys/<int:id>", summary="Rename an API key", responses={200: Envelope[ApiKeyItem]}
+    )
     @requires()
     def rename_key(path: IdPath, body: ApiKeyNameBody) -> Response:
         key = apikeys.rename(path.id, name=body.name, actor=current_actor())
         return ok(api_key_document(key, now=clock.now()))
 
-    @api.post("/apikeys/<int:id>/regenerate", summary="Replace the secret of an API key")
+    @api.post(
+        "/apikeys/<int:id>/regenerate",
+        summary="Replace the secret of an API key",
+        responses={200: Envelope[ApiKeyMade]},
+    )
     @requires()
     def regenerate_key(path: IdPath) -> Response:
         return ok(shown_once(apikeys.regenerate(path.id, actor=current_actor())))
 
-    @api.delete("/apikeys/<int:id>", summary="Revoke an active key, delete a revoked one")
+    @api.delete(
+        "/apikeys/<int:id>",
+        summary="Revoke an active key, delete a revoked one",
+        responses={200: Message},
+    )
     @requires()
     def remove_key(path: IdPath) -> Response:
         deleted = apikeys.remove(path.id, actor=current_actor())

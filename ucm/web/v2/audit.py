@@ -15,6 +15,8 @@ from ucm.store.audit import AuditQuery
 from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok, page_meta
 from ucm.web.requests import IdPath, PageQuery, Query
+from ucm.web.v2.core_schemas import AuditActionsItem, AuditItem, AuditStatsItem
+from ucm.web.v2.schemas import Envelope, ListEnvelope
 
 _TAG = Tag(name="audit", description="Audit log")
 
@@ -82,22 +84,32 @@ def blueprint(audit: AuditService) -> APIBlueprint:
         meta = page_meta(page, next_cursor=page.next_cursor)
         return ok([entry_document(row) for row in page.items], meta=meta)
 
-    @api.get("", summary="The audit log, newest first (same as /audit/logs)")
+    @api.get(
+        "",
+        summary="The audit log, newest first (same as /audit/logs)",
+        responses={200: ListEnvelope[AuditItem]},
+    )
     @requires("read:audit")
     def list_audit(query: LogsQuery) -> Response:
         return listed(query)
 
-    @api.get("/logs", summary="The audit log, newest first")
+    @api.get(
+        "/logs", summary="The audit log, newest first", responses={200: ListEnvelope[AuditItem]}
+    )
     @requires("read:audit")
     def list_logs(query: LogsQuery) -> Response:
         return listed(query)
 
-    @api.get("/logs/<int:id>", summary="One entry")
+    @api.get("/logs/<int:id>", summary="One entry", responses={200: Envelope[AuditItem]})
     @requires("read:audit")
     def get_log(path: IdPath) -> Response:
         return ok(entry_document(audit.get(path.id)))
 
-    @api.get("/actions", summary="Actions and categories that occur")
+    @api.get(
+        "/actions",
+        summary="Actions and categories that occur",
+        responses={200: Envelope[AuditActionsItem]},
+    )
     @requires("read:audit")
     def list_actions() -> Response:
         actions = audit.actions()
@@ -111,7 +123,7 @@ def blueprint(audit: AuditService) -> APIBlueprint:
             }
         )
 
-    @api.get("/stats", summary="Numbers of a period")
+    @api.get("/stats", summary="Numbers of a period", responses={200: Envelope[AuditStatsItem]})
     @requires("read:audit")
     def get_stats(query: DaysQuery) -> Response:
         numbers, failures = audit.stats(query.days)

@@ -21,7 +21,9 @@ from ucm.web.blueprints import APIBlueprint
 from ucm.web.csrf import CsrfTokens
 from ucm.web.envelope import ok
 from ucm.web.requests import Body
+from ucm.web.v2.core_schemas import Message, SignInItem, VerifyItem
 from ucm.web.v2.identity import display_of, sign_in_document, user_document
+from ucm.web.v2.schemas import Envelope
 
 _TAG = Tag(name="auth", description="Signing in and out")
 
@@ -49,17 +51,21 @@ def blueprint(
         set_session_cookie(response, signed_in.token, lifetime=signed_in.lifetime)
         return response
 
-    @api.post("/login", summary="Sign in with a password")
+    @api.post("/login", summary="Sign in with a password", responses={200: Envelope[SignInItem]})
     @public("this is how to sign in")
     def login(body: LoginBody) -> Response:
         return sign_in(body)
 
-    @api.post("/login/password", summary="Sign in with a password (same as /auth/login)")
+    @api.post(
+        "/login/password",
+        summary="Sign in with a password (same as /auth/login)",
+        responses={200: Envelope[SignInItem]},
+    )
     @public("this is how to sign in")
     def login_password(body: LoginBody) -> Response:
         return sign_in(body)
 
-    @api.post("/logout", summary="Sign out")
+    @api.post("/logout", summary="Sign out", responses={200: Message})
     @requires()
     def logout() -> Response:
         identified = authenticator.signed_in()
@@ -69,7 +75,9 @@ def blueprint(
         clear_session_cookie(response)
         return response
 
-    @api.get("/verify", summary="Who am I, and a fresh CSRF token")
+    @api.get(
+        "/verify", summary="Who am I, and a fresh CSRF token", responses={200: Envelope[VerifyItem]}
+    )
     @public("answers authenticated: false without a session")
     def verify() -> Response:
         identified = authenticator.signed_in()

@@ -13,6 +13,8 @@ from ucm.services.overview import OverviewService
 from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok
 from ucm.web.requests import Query
+from ucm.web.v2.core_schemas import CaHit, CertificateHit, DashboardItem, SearchItem
+from ucm.web.v2.schemas import Envelope, ListEnvelope
 
 _TAG = Tag(name="overview", description="Counters and search")
 
@@ -45,7 +47,11 @@ def blueprint(overview: OverviewService, *, clock: Clock) -> APIBlueprint:
             "status": certificate.status(clock.now()).value,
         }
 
-    @api.get("/dashboard/stats", summary="Counters of the moment")
+    @api.get(
+        "/dashboard/stats",
+        summary="Counters of the moment",
+        responses={200: Envelope[DashboardItem]},
+    )
     @requires()
     def stats() -> Response:
         numbers = overview.numbers()
@@ -63,7 +69,11 @@ def blueprint(overview: OverviewService, *, clock: Clock) -> APIBlueprint:
             }
         )
 
-    @api.get("/dashboard/recent-cas", summary="The newest authorities")
+    @api.get(
+        "/dashboard/recent-cas",
+        summary="The newest authorities",
+        responses={200: ListEnvelope[CaHit]},
+    )
     @requires("read:cas")
     def recent_cas(query: LimitQuery) -> Response:
         return ok(
@@ -79,12 +89,20 @@ def blueprint(overview: OverviewService, *, clock: Clock) -> APIBlueprint:
             ]
         )
 
-    @api.get("/dashboard/expiring-certs", summary="Certificates that expire within 30 days")
+    @api.get(
+        "/dashboard/expiring-certs",
+        summary="Certificates that expire within 30 days",
+        responses={200: ListEnvelope[CertificateHit]},
+    )
     @requires("read:certificates")
     def expiring(query: LimitQuery) -> Response:
         return ok([certificate_hit(one) for one in overview.expiring(query.limit)])
 
-    @api.get("/search", summary="Search certificates, authorities, templates and accounts")
+    @api.get(
+        "/search",
+        summary="Search certificates, authorities, templates and accounts",
+        responses={200: Envelope[SearchItem]},
+    )
     @requires()
     def search(query: SearchQuery) -> Response:
         actor = current_actor()

@@ -15,6 +15,8 @@ from ucm.runtime.settings import SettingField, SettingsRegistry
 from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok
 from ucm.web.requests import Path
+from ucm.web.v2.core_schemas import ChangedItem, PluginItem, SettingItem
+from ucm.web.v2.schemas import Envelope, ListEnvelope
 
 _TAG = Tag(name="plugins", description="Plugins and their settings")
 _NAME = r"^[a-z][a-z0-9]{1,15}$"
@@ -39,17 +41,27 @@ def blueprint(host: PluginHost, *, settings: SettingsRegistry) -> APIBlueprint:
     """Routes below ``/api/v2/plugins``."""
     api = APIBlueprint("plugins", __name__, url_prefix="/api/v2/plugins", abp_tags=[_TAG])
 
-    @api.get("", summary="Installed plugins with their states")
+    @api.get(
+        "", summary="Installed plugins with their states", responses={200: ListEnvelope[PluginItem]}
+    )
     @requires("read:settings")
     def list_plugins() -> Response:
         return ok([dataclasses.asdict(state) for state in host.states()])
 
-    @api.get("/<string:name>/settings", summary="Settings of a plugin")
+    @api.get(
+        "/<string:name>/settings",
+        summary="Settings of a plugin",
+        responses={200: ListEnvelope[SettingItem]},
+    )
     @requires("admin:settings")
     def get_settings(path: PluginPath) -> Response:
         return ok([setting_document(one) for one in settings.describe(path.name)])
 
-    @api.patch("/<string:name>/settings", summary="Change settings of a plugin")
+    @api.patch(
+        "/<string:name>/settings",
+        summary="Change settings of a plugin",
+        responses={200: Envelope[ChangedItem]},
+    )
     @requires("admin:settings")
     def update_settings(path: PluginPath, body: SettingsBody) -> Response:
         changed = settings.update(path.name, body.root, actor=current_actor())

@@ -13,6 +13,8 @@ from ucm.services.users import UserService
 from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok
 from ucm.web.requests import IdPath
+from ucm.web.v2.core_schemas import EffectivePermissionsItem, RoleItem
+from ucm.web.v2.schemas import Envelope, ListEnvelope
 
 _TAG = Tag(name="rbac", description="Roles and permissions")
 
@@ -21,7 +23,11 @@ def blueprint(roles: Callable[[], Roles], *, users: UserService) -> APIBlueprint
     """Routes below ``/api/v2/rbac``."""
     api = APIBlueprint("rbac", __name__, url_prefix="/api/v2/rbac", abp_tags=[_TAG])
 
-    @api.get("/roles", summary="The roles with their permissions")
+    @api.get(
+        "/roles",
+        summary="The roles with their permissions",
+        responses={200: ListEnvelope[RoleItem]},
+    )
     @requires("read:users")
     def list_roles() -> Response:
         known = roles()
@@ -40,12 +46,20 @@ def blueprint(roles: Callable[[], Roles], *, users: UserService) -> APIBlueprint
             ]
         )
 
-    @api.get("/permissions", summary="Every permission that a key can be given")
+    @api.get(
+        "/permissions",
+        summary="Every permission that a key can be given",
+        responses={200: ListEnvelope[str]},
+    )
     @requires()
     def list_permissions() -> Response:
         return ok(list(roles().known_permissions()))
 
-    @api.get("/effective-permissions/<int:id>", summary="What an account may do")
+    @api.get(
+        "/effective-permissions/<int:id>",
+        summary="What an account may do",
+        responses={200: Envelope[EffectivePermissionsItem]},
+    )
     @requires("read:users")
     def effective_permissions(path: IdPath) -> Response:
         user = users.get(path.id)

@@ -16,6 +16,7 @@ from ucm.runtime.settings import CORE, SettingsRegistry
 from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok
 from ucm.web.requests import Body
+from ucm.web.v2.schemas import Envelope
 
 _TAG = Tag(name="settings", description="Settings of the server")
 _EVERYBODY = frozenset({"site_name", "timezone"})
@@ -33,7 +34,7 @@ def _optional(info: FieldInfo) -> Any:
 
 GeneralBody = cast(
     "type[Body]",
-    create_model(  # type: ignore[call-overload]
+    create_model(
         "GeneralBody",
         __base__=Body,
         __doc__="What changes; ``null`` or left out stays.",
@@ -56,13 +57,19 @@ def blueprint(settings: SettingsRegistry) -> APIBlueprint:
     """Routes below ``/api/v2/settings``."""
     api = APIBlueprint("settings", __name__, url_prefix="/api/v2/settings", abp_tags=[_TAG])
 
-    @api.get("/general", summary="Settings of the server")
+    @api.get(
+        "/general", summary="Settings of the server", responses={200: Envelope[dict[str, Any]]}
+    )
     @requires("read:settings")
     def general() -> Response:
         locked = [one.name for one in settings.describe(CORE) if one.locked]
         return ok(_document(settings), meta={"locked": locked} if locked else None)
 
-    @api.patch("/general", summary="Change settings of the server")
+    @api.patch(
+        "/general",
+        summary="Change settings of the server",
+        responses={200: Envelope[dict[str, Any]]},
+    )
     @requires("write:settings")
     def update_general(body: GeneralBody) -> Response:  # type: ignore[valid-type]
         values = {

@@ -20,6 +20,8 @@ from ucm.store.jobs import JobRow, JobRunRow
 from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok
 from ucm.web.requests import Path, Query
+from ucm.web.v2.core_schemas import JobItem, JobRunItem, ServiceItem, VersionItem
+from ucm.web.v2.schemas import Envelope, ListEnvelope
 
 _TAG = Tag(name="system", description="Jobs and state of the server")
 _JOB = r"^[a-z][a-z0-9_.-]{0,99}$"
@@ -76,12 +78,16 @@ def blueprint(jobs: JobService, *, clock: Clock, started_at: datetime) -> APIBlu
     """Routes below ``/api/v2/system``."""
     api = APIBlueprint("system", __name__, url_prefix="/api/v2/system", abp_tags=[_TAG])
 
-    @api.get("/scheduler", summary="Scheduled jobs")
+    @api.get("/scheduler", summary="Scheduled jobs", responses={200: ListEnvelope[JobItem]})
     @requires("read:settings")
     def list_jobs() -> Response:
         return ok([job_document(job) for job in jobs.all()])
 
-    @api.get("/scheduler/<string:job>/runs", summary="Newest runs of a job")
+    @api.get(
+        "/scheduler/<string:job>/runs",
+        summary="Newest runs of a job",
+        responses={200: ListEnvelope[JobRunItem]},
+    )
     @requires("read:settings")
     def list_runs(path: JobPath, query: RunsQuery) -> Response:
         return ok([run_document(run) for run in jobs.runs(path.job, limit=query.limit)])
@@ -89,14 +95,16 @@ def blueprint(jobs: JobService, *, clock: Clock, started_at: datetime) -> APIBlu
     @api.post(
         "/scheduler/<string:job>/run",
         summary="Run a job as soon as the worker can",
-        responses={"202": {"description": "The worker will run it"}},
+        responses={202: Envelope[JobItem]},
     )
     @requires("admin:system")
     def run_job(path: JobPath) -> Response:
         job = jobs.request(path.job, actor=current_actor())
         return ok(job_document(job), message="The worker will run it", status=202)
 
-    @api.get("/service/status", summary="State of this process")
+    @api.get(
+        "/service/status", summary="State of this process", responses={200: Envelope[ServiceItem]}
+    )
     @requires("read:settings")
     def service_status() -> Response:
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -110,7 +118,9 @@ def blueprint(jobs: JobService, *, clock: Clock, started_at: datetime) -> APIBlu
             }
         )
 
-    @api.get("/updates/version", summary="Version of the server")
+    @api.get(
+        "/updates/version", summary="Version of the server", responses={200: Envelope[VersionItem]}
+    )
     @public("the version is also in /health")
     def version() -> Response:
         return ok({"version": ucm.__version__})

@@ -15,7 +15,9 @@ from ucm.services.users import AccountRequest, UserService
 from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import created, no_content, ok, page_meta
 from ucm.web.requests import Body, IdPath, PageQuery
+from ucm.web.v2.core_schemas import Message, PasswordPolicyItem, UserItem
 from ucm.web.v2.identity import user_document
+from ucm.web.v2.schemas import Envelope, ListEnvelope
 
 _TAG = Tag(name="users", description="Accounts")
 Role = Literal["admin", "operator", "auditor", "viewer"]
@@ -79,7 +81,7 @@ def blueprint(users: UserService) -> APIBlueprint:
     """Routes below ``/api/v2/users``."""
     api = APIBlueprint("users", __name__, url_prefix="/api/v2/users", abp_tags=[_TAG])
 
-    @api.get("", summary="List accounts")
+    @api.get("", summary="List accounts", responses={200: ListEnvelope[UserItem]})
     @requires("read:users")
     def list_users(query: UsersQuery) -> Response:
         page = users.list(
@@ -91,7 +93,11 @@ def blueprint(users: UserService) -> APIBlueprint:
         )
         return ok([user_document(user) for user in page.items], meta=page_meta(page))
 
-    @api.get("/password-policy", summary="Rules of new passwords")
+    @api.get(
+        "/password-policy",
+        summary="Rules of new passwords",
+        responses={200: Envelope[PasswordPolicyItem]},
+    )
     @public("shown before anybody signed in")
     def password_policy() -> Response:
         rules = users.password_rules()
@@ -103,25 +109,29 @@ def blueprint(users: UserService) -> APIBlueprint:
             }
         )
 
-    @api.get("/<int:id>", summary="One account")
+    @api.get("/<int:id>", summary="One account", responses={200: Envelope[UserItem]})
     @requires("read:users")
     def get_user(path: IdPath) -> Response:
         return ok(user_document(users.get(path.id)))
 
-    @api.post("", summary="Create an account", responses={"201": {"description": "Created"}})
+    @api.post("", summary="Create an account", responses={201: Envelope[UserItem]})
     @requires("write:users")
     def create_user(body: UserCreateBody) -> Response:
         _require_admin()
         user = users.create(AccountRequest(**body.model_dump()), actor=current_actor())
         return created(user_document(user), location=f"/api/v2/users/{user.id}")
 
-    @api.put("/<int:id>", summary="Change an account")
+    @api.put("/<int:id>", summary="Change an account", responses={200: Envelope[UserItem]})
     @requires("write:users")
     def update_user(path: IdPath, body: UserUpdateBody) -> Response:
         _require_admin()
         return ok(user_document(_update(users, path.id, body)), message="User updated")
 
-    @api.patch("/<int:id>/toggle", summary="Enable or disable an account")
+    @api.patch(
+        "/<int:id>/toggle",
+        summary="Enable or disable an account",
+        responses={200: Envelope[UserItem]},
+    )
     @requires("write:users")
     def toggle_user(path: IdPath) -> Response:
         _require_admin()
@@ -129,13 +139,17 @@ def blueprint(users: UserService) -> APIBlueprint:
         user = users.update(path.id, changes={"active": active}, actor=current_actor())
         return ok(user_document(user))
 
-    @api.post("/<int:id>/unlock", summary="Lift a lockout")
+    @api.post("/<int:id>/unlock", summary="Lift a lockout", responses={200: Envelope[UserItem]})
     @requires("write:users")
     def unlock_user(path: IdPath) -> Response:
         _require_admin()
         return ok(user_document(users.unlock(path.id, actor=current_actor())))
 
-    @api.post("/<int:id>/reset-password", summary="Set another account's password")
+    @api.post(
+        "/<int:id>/reset-password",
+        summary="Set another account's password",
+        responses={200: Message},
+    )
     @requires("write:users")
     def reset_password(path: IdPath, body: ResetPasswordBody) -> Response:
         _require_admin()
