@@ -28,7 +28,7 @@ class BulkOutcome:
 
     def facts(self) -> dict[str, Any]:
         """For the audit row."""
-        return {"success": list(self.success), "failed": [failure.id for failure in self.failed]}
+        return {"succeeded": list(self.success), "failed": [failure.id for failure in self.failed]}
 
 
 def each(ids: Iterable[int], operation: Callable[[int], Any]) -> BulkOutcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -143,7 +143,7 @@ class CertificateRepository(Repository):
         """
         if new.ca_id is not None and (new.state == "imported" or len(new.serial) <= 16):
             # A fresh serial has more than 64 random bits: no deleted certificate can have had it.
-            self._refuse_reserved_serial(new)
+            new = self._reclaimed(new)
         values = new.row()
         values["created_at"] = self._scope.clock.now()
         values["created_by"] = self._scope.actor.name
@@ -432,17 +432,25 @@ class CertificateRepository(Repository):
                 [{"term": term, "certificate_id": certificate_id} for term in terms],
             )
 
-    def _refuse_reserved_serial(self, new: NewCertificate) -> None:
-        reserved = _RESERVED.execute(
-            self._connection, {"ca": new.ca_id, "serial": new.serial}
-        ).first()
+    def _reclaimed(self, new: NewCertificate) -> NewCertificate:
+        """The row as it was if the very same certificate was deleted before: revoked stays revoked.
+
+        Raises ``Conflict`` when the serial is that of another deleted certificate.
+        """
+        reserved = self._execute(_RESERVED, {"ca": new.ca_id, "serial": new.serial}).first()
         if reserved is None:
-            return
+            return new
         if reserved.thumbprint_sha256 != new.thumbprint_sha256:
             raise Conflict(_UNIQUE["serial"])
-        # The very same certificate comes back (an import): its row takes over again.
         gone = tables.deleted_certificate
         self._execute(delete(gone).where(gone.c.ca_id == new.ca_id, gone.c.serial == new.serial))
+        reason = reserved.revocation_reason
+        return replace(
+            new,
+            revoked_at=reserved.revoked_at,
+            revocation_reason=None if reason is None else RevocationReason(reason),
+            invalidity_date=reserved.invalidity_date,
+        )
 
     def _explain(self, certificate_id: int, conflict: str) -> None:
         self.get(certificate_id, der=False)
@@ -475,11 +483,12 @@ _SELECT_ONE = _WITH_DER.where(_t.id == bindparam("id"))
 _INSERT = prepared_insert(tables.certificate, returning_id=True)
 _INSERT_TERMS = prepared_insert(tables.certificate_term)
 _gone = tables.deleted_certificate.c
-_RESERVED = Prepared(
-    select(_gone.thumbprint_sha256).where(
-        _gone.ca_id == bindparam("ca"), _gone.serial == bindparam("serial")
-    )
-)
+_RESERVED: Executable = select(
+    _gone.thumbprint_sha256,
+    _gone.revoked_at,
+    _gone.revocation_reason,
+    _gone.invalidity_date,
+).where(_gone.ca_id == bindparam("ca"), _gone.serial == bindparam("serial"))
 _KEY_COMPROMISE: ColumnElement[str] = literal_column(
     "'keyCompromise'"
 )  # literal: the partial index must be provable
