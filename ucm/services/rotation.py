@@ -29,7 +29,7 @@ from ucm.store.uow import UnitOfWork
 _log = logging.getLogger("ucm.rotation")
 
 GRACE = timedelta(seconds=30)
-"""How long a secret that another thread or process sealed may take until it is committed."""
+"""How long a thread or process may keep a sealed secret before it commits or reads it again."""
 
 Progress = Callable[[int, int], None]
 """Told how many secrets were looked at, and how many there are."""
@@ -203,16 +203,19 @@ class KeyRotation:
     ) -> None:
         """Walk over the secrets until a walk that began after the grace time finds nothing to do.
 
-        Until then another thread may still commit what it sealed before it saw the new key.
+        Until then another thread may still commit what it sealed before it saw the new key, or
+        hold a record that it read before that was sealed again.
         """
         settled = self._clock.monotonic() + self._grace
         resealed = 0
         while True:
             begun = self._clock.monotonic()
             walk = self._walk(keys, progress=progress, stopping=stopping)
-            resealed += walk.resealed
             if walk.stopped:
                 return
+            if walk.resealed:
+                resealed += walk.resealed
+                settled = self._clock.monotonic() + self._grace
             if begun >= settled and not walk.resealed:
                 break
             while (left := settled - self._clock.monotonic()) > 0:
