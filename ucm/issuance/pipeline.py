@@ -176,7 +176,7 @@ class Pipeline:
     def _load(self, request: IssuanceRequest, reader: Reader) -> Loaded:
         return load(request, reader=reader, profiles=self.profiles, issuers=self._issuers)
 
-    def _answered(self, request: IssuanceRequest, *, reader: Reader) -> IssuanceResult | None:
+    def _answered(self, request: IssuanceRequest, *, reader: Reader | StoreTransaction) -> IssuanceResult | None:
         """What the same request was answered before."""
         key, origin = request.idempotency_key, request.origin.kind
         if key is None:
@@ -296,9 +296,10 @@ class Pipeline:
                         issued = replace(issued, claimed=False)
                         tx.certificates.set_state(issued.id, state=records.UNCLAIMED)
         except Conflict:
-            # Somebody else answered the same request meanwhile: both get that certificate.
-            with self.uow.read() as reader:
-                known = self._answered(case.request, reader=reader)
+            # Somebody else answered the same request meanwhile: both get that certificate. Looked up
+            # in a write unit, because the other one may wait in the very same commit.
+            with self.uow.begin(case.actor) as tx:
+                known = self._answered(case.request, reader=tx)
             if isinstance(known, IssuedCertificate):
                 return known
             raise
