@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ucm.api.actor import Actor
 from ucm.api.errors import Conflict, Forbidden, Invalid, KeyUnavailable, NotFound, Unsupported
 from ucm.api.keys import KeyPurpose, KeyRef, KeySpec, SignatureScheme, SigningKey
-from ucm.api.services import Keys
 from ucm.services.keys import KeyService, PluginKeys
 from ucm.testing.contracts.key_backend import MESSAGE, verify
 
@@ -27,7 +26,7 @@ def here(install):
 
 
 @pytest.fixture
-def keys(here) -> Keys:
+def keys(here):
     return here.keys
 
 
@@ -186,6 +185,9 @@ def test_a_plugin_makes_uses_and_destroys_its_own_keys(here):
         key.sign(MESSAGE, SignatureScheme.ECDSA_SHA256)
     assert mine.record(ref).spec is P256
     with here.uow.begin(ACTOR) as tx:
+        kept = mine.keep(mine.make(P256, label="x"), purpose=KeyPurpose.TSA, label="x", tx=tx)
+    assert mine.record(kept).spec is P256
+    with here.uow.begin(ACTOR) as tx:
         mine.destroy(ref, tx=tx)
     with pytest.raises(NotFound):
         mine.record(ref)
@@ -201,6 +203,9 @@ def test_a_plugin_never_touches_the_key_of_an_authority(here):
         mine.destroy(ca, tx=tx)
     with pytest.raises(Forbidden), here.uow.begin(ACTOR) as tx:
         mine.generate(P256, purpose=KeyPurpose.CA, label="x", tx=tx)
+    made = mine.make(P256, label="x")
+    with pytest.raises(Forbidden), here.uow.begin(ACTOR) as tx:
+        mine.keep(made, purpose=KeyPurpose.CA, label="x", tx=tx)
     for purpose in KeyPurpose:
         if purpose is not KeyPurpose.CA:
             with pytest.raises(NotFound), mine.open(KeyRef(ca.id, purpose)):

@@ -63,7 +63,9 @@ class Sealer(Protocol):
         ...
 
     def unseal(self, sealed: str) -> bytes:
-        """The secret. Raises ``SafeMode`` when no known master key opens it."""
+        """The secret. Raises ``SafeMode`` when there is no right master key, ``KeyUnavailable``
+        when this one text is damaged or was sealed under another key.
+        """
         ...
 
 
@@ -186,6 +188,18 @@ class Keys(Protocol):
     CA keys are refused with ``Forbidden``.
     """
 
+    def make(self, spec: KeySpec, *, label: str, backend: str | None = None) -> KeyRecord:
+        """Make a key that is not stored yet: outside of units, since RSA takes seconds.
+        Goes into ``IssuanceRequest.new_key`` or ``keep``. Raises ``Unsupported``.
+        """
+        ...
+
+    def keep(
+        self, record: KeyRecord, *, purpose: KeyPurpose, label: str, tx: Transaction
+    ) -> KeyRef:
+        """Store a made key in the given transaction."""
+        ...
+
     def generate(
         self,
         spec: KeySpec,
@@ -195,7 +209,7 @@ class Keys(Protocol):
         tx: Transaction,
         backend: str | None = None,
     ) -> KeyRef:
-        """Make a key and store its record in the given transaction."""
+        """``make`` and ``keep`` in one, for kinds of keys that are made quickly."""
         ...
 
     def open(self, ref: KeyRef) -> AbstractContextManager[SigningKey]:

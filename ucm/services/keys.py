@@ -161,6 +161,17 @@ class PluginKeys:
     def __init__(self, keys: KeyService) -> None:
         self._keys = keys
 
+    def make(self, spec: KeySpec, *, label: str, backend: str | None = None) -> KeyRecord:
+        """A new key that is not stored yet. Raises `Unsupported`, `KeyUnavailable`, `SafeMode`."""
+        return self._keys.make(spec, label=label, backend=backend)
+
+    def keep(
+        self, record: KeyRecord, *, purpose: KeyPurpose, label: str, tx: Transaction
+    ) -> KeyRef:
+        """Store a made key in the given unit. Raises `Forbidden` for purpose CA."""
+        _refuse_ca(purpose)
+        return self._keys.keep(record, purpose=purpose, label=label, tx=tx)
+
     def generate(
         self,
         spec: KeySpec,
