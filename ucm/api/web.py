@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from flask import request
+from pydantic import BaseModel, ValidationError
 
 from ucm.api.actor import Actor
-from ucm.api.errors import Unauthenticated
+from ucm.api.errors import FieldError, Invalid, Unauthenticated
 
 View = TypeVar("View", bound=Callable[..., Any])
+Body = TypeVar("Body", bound=BaseModel)
 
 ACCESS_ATTRIBUTE = "__ucm_access__"
 ACTOR_KEY = "ucm.actor"
@@ -60,3 +62,20 @@ def current_actor() -> Actor:
     if not isinstance(actor, Actor):
         raise Unauthenticated("Sign in or send an API key in X-API-Key.")
     return actor
+
+
+def read_body(model: type[Body]) -> Body:
+    """The request's JSON body as ``model``. Raises ``Invalid`` with a pointer per wrong field."""
+    try:
+        return model.model_validate(request.get_json())
+    except ValidationError as error:
+        fields = [
+            FieldError(
+                "".join(f"/{part}" for part in item["loc"]),
+                item["type"].replace("_", "-"),
+                item["msg"].removeprefix("Value error, "),
+            )
+            for item in error.errors(include_url=False, include_input=False)
+        ]
+        detail = "; ".join(f"{field.pointer or '/'}: {field.detail}" for field in fields)
+        raise Invalid(detail, fields=fields) from None
