@@ -17,10 +17,11 @@ from ucm.domain.sealing import MasterKey, is_sealed
 from ucm.services.masterkey import MasterKeyService, MasterKeyState
 from ucm.store import sealed
 from ucm.store.sealed import SealedColumn, SealedValue
-from ucm.store.uow import UnitOfWork
+from ucm.store.uow import Reader, UnitOfWork
 
 BATCH = 200
 _KEY_COLUMN = "core_key.sealed"
+_CANARY_COLUMN = "core_secret_canary.sealed"
 
 OpenRecord = Callable[[KeyRecord], AbstractContextManager[SigningKey]]
 
@@ -80,8 +81,7 @@ class EncryptionService:
         """The state of the master key and of every column that holds secrets."""
         with self._uow.read() as reader:
             columns = {
-                column.name: sealed.count(reader.session, column)
-                for column in sealed.sealed_columns(reader.session)
+                column.name: sealed.count(reader.session, column) for column in _columns(reader)
             }
         return EncryptionStatus(key=self._master_key.state(), columns=columns)
 
@@ -94,7 +94,7 @@ class EncryptionService:
         encrypted = skipped = 0
         errors: list[str] = []
         with self._uow.read() as reader:
-            columns = sealed.sealed_columns(reader.session)
+            columns = _columns(reader)
         for column in columns:
             for values in batches(self._uow, column):
                 plain = [value for value in values if not is_sealed(value.text)]
@@ -175,6 +175,12 @@ class EncryptionService:
 
 class UnusableValue(Exception):
     """A stored text that cannot be sealed as it is."""
+
+
+def _columns(reader: Reader) -> list[SealedColumn]:
+    """What holds secrets; the canary is none."""
+    columns = sealed.sealed_columns(reader.session)
+    return [column for column in columns if column.name != _CANARY_COLUMN]
 
 
 def _place(column: SealedColumn, value: SealedValue) -> str:
