@@ -30,7 +30,7 @@ from ucm.api.keys import KeyPurpose, KeyRef
 from ucm.api.views import CertificateView
 from ucm.store import tables
 from ucm.store.certificate_query import CertificateQuery, Page, page_of_ids
-from ucm.store.prepared import Prepared, prepared_insert
+from ucm.store.prepared import prepared_insert
 from ucm.store.scope import Repository, conflict_of
 from ucm.store.search_terms import certificate_terms
 

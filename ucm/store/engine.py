@@ -22,7 +22,7 @@ READ_ONLY = "ucm_read_only"
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 
 
-def create_engine(url: str, *, pool_size: int = 8) -> Engine:
+def create_engine(url: str, *, pool_size: int = 8, busy_timeout: float = BUSY_TIMEOUT) -> Engine:
     """The engine of a database URL (``sqlite:////path/ucm.db`` or ``postgresql://...``).
 
     SQLite: WAL, foreign keys, ``synchronous=FULL`` (a commit is on the disk when it returns),
@@ -38,7 +38,7 @@ def create_engine(url: str, *, pool_size: int = 8) -> Engine:
         parsed,
         pool_size=pool_size,
         max_overflow=4 * pool_size,
-        connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+        connect_args={"timeout": busy_timeout, "check_same_thread": False},
     )
     engine.dialect.statement_compiler = _HintingCompiler
     event.listen(engine, "connect", _prepare_sqlite)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from ucm.api.errors import Busy, StorageFailed
 from ucm.store.engine import BUSY_TIMEOUT
 
-_BUSY = "The database was busy for {seconds:.0f} seconds; nothing was changed."
+_BUSY = "The database is busy: the write had to wait for too long, and nothing was changed."
 _BUSY_HINT = "Try again. If it lasts, see which process writes to the database for so long."
 _FAILED = "The database could not write; nothing of this operation was kept."
 _FAILED_HINT = "Look at the free space and the health of the disk that holds the database."
@@ -113,7 +113,7 @@ class GroupCommit:
             if not granted:
                 self._give_up(ticket)
         if not granted:
-            raise Busy(_BUSY.format(seconds=self._patience), hint=_BUSY_HINT)
+            raise Busy(_BUSY, hint=_BUSY_HINT)
 
     def _give_up(self, ticket: threading.Lock) -> None:
         with self._mutex:
@@ -161,7 +161,7 @@ class GroupCommit:
             except DBAPIError as error:
                 self._drop_connection()
                 if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
-                    raise Busy(_BUSY.format(seconds=BUSY_TIMEOUT), hint=_BUSY_HINT) from error
+                    raise Busy(_BUSY, hint=_BUSY_HINT) from error
                 raise StorageFailed(_FAILED, hint=_FAILED_HINT) from error
             self._batch = _Batch(transaction, opened=self._monotonic())
         return self._batch

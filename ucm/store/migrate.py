@@ -24,7 +24,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 import ucm.store.tables  # noqa: F401 registers the core's tables
 from ucm.api.db import metadata
 from ucm.api.errors import StorageFailed
-from ucm.store.engine import is_sqlite
+from ucm.store.engine import READ_ONLY, is_sqlite
 
 CORE = "core"
 CORE_PREFIX = "core_"
@@ -56,7 +56,7 @@ def downgrade_owner(engine: Engine, *, owner: str, prefix: str, package: str) ->
 
 def current(engine: Engine, *, prefix: str) -> str | None:
     """The revision that the owner's tables have, ``None`` when there are none."""
-    with engine.connect() as connection:
+    with _reading(engine) as connection:
         return _current(connection, prefix)
 
 
@@ -65,7 +65,7 @@ def pending(engine: Engine, *, prefix: str, package: str) -> tuple[str, ...]:
 
     Raises ``StorageFailed`` when the database holds a revision that the package does not know.
     """
-    with engine.connect() as connection:
+    with _reading(engine) as connection:
         have = _current(connection, prefix)
     script = ScriptDirectory.from_config(_config(package))
     try:
@@ -83,7 +83,7 @@ def revisions(package: str) -> frozenset[str]:
 
 def differences(engine: Engine, *, prefix: str) -> list[Any]:
     """What database and models disagree about in the owner's tables, in Alembic's words."""
-    with engine.connect() as connection:
+    with _reading(engine) as connection:
         context = MigrationContext.configure(
             connection,
             opts={
@@ -147,6 +147,10 @@ def _unknown_revision(prefix: str, revision: str | None) -> StorageFailed:
         f"The tables {prefix}* have the revision {revision}, which this version does not know.",
         hint="The database was used by a newer version: install that, or restore a backup.",
     )
+
+
+def _reading(engine: Engine) -> Connection:
+    return engine.execution_options(**{READ_ONLY: True}).connect()
 
 
 @contextmanager
