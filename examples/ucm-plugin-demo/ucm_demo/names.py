@@ -58,7 +58,7 @@ class DeniedNames:
         return [(n, e) for n in wanted for e in current if covers(e.domain, name=n)]
 
     def add(self, domain: str, *, reason: str, expires_at: datetime | None, actor: Actor) -> Entry:
-        """Deny a domain. Raises ``Invalid`` for what is no domain, ``Conflict`` for a denied one."""
+        """Deny a domain. Raises ``Invalid`` for no domain, ``Conflict`` for a denied one."""
         row = DeniedName(
             domain=canonical_dns(domain, pointer="/domain"),
             reason=reason,
