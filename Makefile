@@ -29,7 +29,7 @@ empty :=
 space := $(empty) $(empty)
 run_stamp := $(STAMP)-core$(if $(EXTRAS),-$(subst $(comma),-,$(subst $(space),-,$(strip $(EXTRAS)))))
 
-.PHONY: help run venv peers test unit arch lint format bench api-surface clean distclean
+.PHONY: help run venv peers test unit arch lint format bench api-surface settings-reference clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ bench: $(STAMP)-dev ## speed, memory and size, as ratios against a named peer or
 
 api-surface: $(STAMP)-dev ## rewrite the golden listing of ucm.api after a deliberate change
 	@$(BIN)/python -m tests.arch.surface > tests/arch/api_surface.txt
+
+settings-reference: $(STAMP)-dev ## rewrite docs/settings.md after a change of a settings class
+	@$(BIN)/python -m ucm.runtime.settings_reference > docs/settings.md
 
 clean: ## remove caches and builds
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*

@@ -134,7 +134,7 @@ class BootSettings(BaseSettings):
     flask_env: Literal["production", "development"] = Field(
         default="production",
         validation_alias=AliasChoices("flask_env", "UCM_FLASK_ENV", "FLASK_ENV"),
-        description="Accepted for compatibility; changes nothing but the log format.",
+        description="Accepted for compatibility; has no effect.",
     )
 
     @field_validator("trusted_proxies", mode="before")
