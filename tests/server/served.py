@@ -55,6 +55,7 @@ def make_application(data_dir: Path) -> Flask:
         gone.touch()
 
     app.close = close
+    app.client_ca_certificates = lambda: authorities_in(data_dir)
     app.hot_paths = (Hot("/ocsp/hot"),)
 
     @app.get("/hello")
@@ -151,6 +152,12 @@ def make_application(data_dir: Path) -> Flask:
 
     app.config["PROPAGATE_EXCEPTIONS"] = True
     return app
+
+
+def authorities_in(data_dir: Path) -> list[bytes]:
+    if (data_dir / "authorities-fail").exists():
+        raise RuntimeError("the test asked for it")
+    return [path.read_bytes() for path in data_dir.glob("*.authority")]
 
 
 def run_scheduler(data_dir: Path) -> None:

@@ -166,6 +166,21 @@ def test_the_first_authority_added_while_the_server_runs_counts_at_once(start, t
     assert bytes.fromhex(told["peer"]) == client.der
 
 
+def test_authorities_of_the_application_count_soon(start, tmp_path, authority):
+    server = start()
+    client = Pair("alice", issuer=authority)
+    paths = client.store(tmp_path, "alice")
+    (tmp_path / "ca.authority").write_bytes(authority.der)
+
+    def peer() -> str | None:
+        return tls_of(server, version=ssl.TLSVersion.TLSv1_3, client=paths)["peer"]
+
+    assert bytes.fromhex(eventually(peer)) == client.der
+    (tmp_path / "authorities-fail").touch()
+    eventually(lambda: "the known ones stay" in server.log)
+    assert bytes.fromhex(peer()) == client.der
+
+
 def served_certificate(server, *, name: str | None = "localhost") -> bytes:
     context = ssl.create_default_context()
     context.check_hostname = False

@@ -32,10 +32,11 @@ def serve(
 
     ``application`` is called once in each worker after the fork; optional attributes of what it
     returns are ``protocol_prefixes``, ``hot_paths``, ``shutting_down`` (an Event that is set
-    before the worker drains), ``client_ca_certificates`` (callable, DER) and ``close``.
-    ``worker_main`` runs in one process of its own until SIGTERM, and is started again when it
-    ends. Import what both need before this call: the processes then share its memory; open nothing
-    before it, since databases and tokens do not survive a fork.
+    before the worker drains), ``client_ca_certificates`` (callable; DER of the authorities that
+    the application knows, asked for once a second on a thread) and ``close``. ``worker_main`` runs
+    in one process of its own until SIGTERM, and is started again when it ends. Import what both
+    need before this call: the processes then share its memory; open nothing before it, since
+    databases and tokens do not survive a fork.
 
     Raises CannotListen and TLSUnusable before anything is started.
     """

@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -18,8 +17,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ucm.server.config import ServerConfig
 
 log = logging.getLogger("ucm.server")
-
-ClientCAs = Callable[[], tuple[bytes, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,8 +110,8 @@ class TLSContexts:
     def __init__(self, source: TLSMaterialSource, *, request_client_certificate: bool) -> None:
         self._source = source
         self._request = request_client_certificate
-        self.client_cas: ClientCAs | None = None
-        """Further client CAs: a callable as quick as ``TLSMaterialSource.current``."""
+        self.authorities: tuple[bytes, ...] = ()
+        """DER of further client CAs; set it anew when they change."""
         self._extra: tuple[bytes, ...] = ()
         material = source.current()
         self._version = material.version
@@ -128,7 +125,7 @@ class TLSContexts:
         unusable.
         """
         material = self._source.current()
-        extra = self.client_cas() if self.client_cas is not None else ()
+        extra = self.authorities
         if material.version == self._version and (extra is self._extra or extra == self._extra):
             return
         self._version, self._extra = material.version, extra

@@ -18,6 +18,7 @@ from gunicorn.workers.base import Worker
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from ucm.server.authorities import ClientAuthorities
 from ucm.server.config import ServerConfig
 from ucm.server.environ import ProxyTrust
 from ucm.server.exchange import ApplicationThreads, WSGIApplication
@@ -109,7 +110,8 @@ class WorkerLoop:
         self._connections = cast("set[EdgeProtocol]", self._state.connections)
         self._stop = asyncio.Event()
         self._quick = False
-        contexts.client_cas = getattr(application, "client_ca_certificates", None)
+        read = getattr(application, "client_ca_certificates", None)
+        self._authorities = ClientAuthorities(read, contexts=contexts) if read else None
 
     async def run(self) -> bool:
         """Serve until SIGTERM, SIGQUIT or the death of the parent. True when every request was
@@ -128,6 +130,10 @@ class WorkerLoop:
             spool_dir=config.data_dir,
         )
         self._date()
+        following = None
+        if self._authorities is not None:
+            await self._authorities.refresh()
+            following = loop.create_task(self._authorities.follow())
         servers = await self._listen(loop, _uvicorn_config(gateway, config))
         self._worker.app.announce_ready()
         await self._serve_until(loop, stopped=self._stop.is_set)
@@ -139,6 +145,8 @@ class WorkerLoop:
         for server in servers:
             server.close()
         clean = await self._drain(loop)
+        if following is not None:
+            following.cancel()
         threads.close()
         return clean
 

@@ -74,6 +74,15 @@ class Application(OpenAPI):
         """Whether new requests should come here."""
         return not self.shutting_down.is_set()
 
+    def client_ca_certificates(self) -> tuple[bytes, ...]:
+        """DER of the authorities whose client certificates pass the TLS handshake."""
+        with self.container.uow.read() as reader:
+            return tuple(ca.der for ca in reader.cas.all() if ca.is_active)
+
+    def close(self) -> None:
+        """Called by the server when its process ends."""
+        self.container.close()
+
     def remember_parameter_models(self) -> None:
         """Note which models hold parameters, so that their errors name parameters."""
         for view in self.view_functions.values():
