@@ -19,17 +19,17 @@ Generated from the code (`make settings-reference`); a test compares the two.
 
 ## Boot settings
 
-Fixed for the life of the processes. Sources, later wins: default, `/etc/ucm/ucm.toml` (or the file that
-`UCM_CONFIG` names), `/etc/ucm/ucm.env`, environment, command line. A variable `UCM_...` that UCM does not know
-stops the start and names the nearest known one.
+Fixed for the life of the processes. Sources, later wins: default, `/etc/ucm/ucm.toml` (or the file
+that `UCM_CONFIG` names), `/etc/ucm/ucm.env`, environment, command line. A variable `UCM_...` that
+UCM does not know stops the start and names the nearest known one.
 
 """
 GENERAL = """
 ## General settings
 
-Changed at run time: `GET` and `PATCH /api/v2/settings/general`, in force in every process within a second.
-`UCM_CORE__<NAME>` in the environment outranks the database and locks the setting; the settings class of a plugin
-is set in the same way, `UCM_<PLUGIN>__<FIELD>`.
+Changed at run time: `GET` and `PATCH /api/v2/settings/general`, in force in every process within a
+second. `UCM_GENERAL__<NAME>` in the environment outranks the database and locks the setting; the
+settings class of a plugin is set in the same way, `UCM_<PLUGIN>__<FIELD>`.
 
 """
 
