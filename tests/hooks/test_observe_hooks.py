@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ucm.api import hookimpl
-from ucm.api.events import CaDeleted, CertificateIssued, CertificateRevoked, Event
+from ucm.api.events import CaDeleted, CertificateIssued, CertificateRevoked, Delivery, Event
 from ucm.testing.fakes import FakeClock
 from ucm.testing.hosting import a_manifest, a_running_host, state_of
 
@@ -103,3 +103,23 @@ def test_errors_are_counted_in_the_timings():
     host = a_running_host(Broken())
     host.dispatcher.publish([DELETED])
     assert host.dispatcher.timings["probe", "ucm_on_event"].errors == 1
+
+
+def test_ucm_deliver_event_reaches_those_who_did_not_take_it_yet():
+    class Subscriber(Observer):
+        @hookimpl
+        def ucm_deliver_event(self, event: Event, delivery: Delivery) -> None:
+            self.told.append(("ucm_deliver_event", event))
+            if self.manifest.name == "away":
+                raise RuntimeError
+
+    one, away = Subscriber("one"), Subscriber("away")
+    host = a_running_host(one, away)
+    delivery = Delivery(id=1, attempt=1, committed_at=NOW)
+    taken: set[str] = set()
+    assert host.dispatcher.deliver(DELETED, delivery=delivery, spare=taken) == [
+        "away: RuntimeError"
+    ]
+    assert taken == {"one"}
+    host.dispatcher.deliver(DELETED, delivery=delivery, spare=taken)
+    assert (len(one.told), len(away.told)) == (1, 2)
