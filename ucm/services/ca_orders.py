@@ -20,7 +20,6 @@ from ucm.services.key_choice import choose_key
 from ucm.services.orders import MadeKey, SubjectOrder
 
 DEFAULT_CA_KEY = KeySpec.EC_P384
-DEFAULT_YEARS = 10
 CA_KEY_USAGES = ("digitalSignature", "keyCertSign", "cRLSign")
 _ALGORITHMS = {"RSA": "rsa", "ECDSA": "ec", "EC": "ec"}
 
@@ -169,14 +168,17 @@ def ca_key(ca: CaView) -> KeyRef:
     return ca.key
 
 
-def _validity(order: CaOrder) -> timedelta:
+def _validity(order: CaOrder) -> timedelta | None:
+    """As ordered; else the profile's default, cut to the issuer's end."""
     if order.validity_years is not None and order.validity_days is not None:
         raise Invalid.field(
             "/validity_days", "ambiguous", "Give either validity_years or validity_days."
         )
     if order.validity_days is not None:
         return timedelta(days=order.validity_days)
-    years = order.validity_years or DEFAULT_YEARS
+    if order.validity_years is None:
+        return None
+    years = order.validity_years
     return timedelta(days=years * 365 + years // 4)
 
 
