@@ -112,6 +112,10 @@ def test_guards_that_cannot_be_read_stand_for_everything(source):
     assert declared(source("m = PluginManifest(guards=GUARDS)")).guards == set(Operation)
 
 
+def test_a_manifest_made_from_a_mapping_may_hide_any_guard(source):
+    assert declared(source("m = PluginManifest(**FIELDS)")).guards == set(Operation)
+
+
 def test_no_guards_are_no_guards(source):
     assert declared(source("m = PluginManifest(name='x')")).guards == set()
 

@@ -151,6 +151,8 @@ def declared(module: str) -> Declared:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and _called(node) == "PluginManifest":
                 for keyword in node.keywords:
+                    if keyword.arg is None:  # **fields: guards may hide in it
+                        guards |= set(Operation)
                     if keyword.arg == "guards":
                         guards |= _operations(ast.unparse(keyword.value))
                     if keyword.arg == "extra" and isinstance(keyword.value, ast.Constant):

@@ -120,7 +120,10 @@ def migrate_all(engine: Engine, host: PluginHost) -> None:
 
     def upgrade(plugin: Plugin) -> None:
         manifest, migrations = plugin.manifest, plugin.contributions.migrations
-        if manifest is None or migrations is None:
+        if manifest is None:
+            return
+        _check_core_schema(manifest)
+        if migrations is None:
             return
         _check_revisions(manifest, package=migrations.package)
         owner = {"prefix": manifest.table_prefix, "package": migrations.package}
@@ -130,7 +133,7 @@ def migrate_all(engine: Engine, host: PluginHost) -> None:
     host.each(Step.MIGRATE, call=upgrade)
 
 
-def _check_revisions(manifest: PluginManifest, *, package: str) -> None:
+def _check_core_schema(manifest: PluginManifest) -> None:
     needed = manifest.needs_core_schema
     if needed is not None and needed not in migrate.revisions(migrate.CORE_PACKAGE):
         raise PluginRefused(
@@ -138,6 +141,9 @@ def _check_revisions(manifest: PluginManifest, *, package: str) -> None:
             "install a newer UCM",
             state=State.INCOMPATIBLE,
         )
+
+
+def _check_revisions(manifest: PluginManifest, *, package: str) -> None:
     for revision in migrate.revisions(package):
         if not revision.startswith(f"{manifest.name}_"):
             raise PluginRefused(

@@ -71,12 +71,16 @@ class Installation:
     def build(
         self,
         *,
-        plugins: Mapping[str, object] | None = None,
+        plugins: Mapping[str, object] | str | None = None,
         environ: Mapping[str, str] | None = None,
         strict: bool = False,
         **boot: Any,
     ) -> Container:
-        """A container, not started. ``plugins`` are objects by name, ``boot`` boot settings."""
+        """A container, not started. ``plugins`` are objects by name, or names of installed ones as
+        in ``UCM_PLUGINS``; ``boot`` are boot settings.
+        """
+        if isinstance(plugins, str):
+            boot["plugins"], plugins = plugins, None
         made = build_container(
             boot_settings(self.data_dir, database_url=self.database_url, **boot),
             clock=self.clock,
@@ -93,7 +97,7 @@ class Installation:
     def start(
         self,
         *,
-        plugins: Mapping[str, object] | None = None,
+        plugins: Mapping[str, object] | str | None = None,
         environ: Mapping[str, str] | None = None,
         strict: bool = False,
         **boot: Any,
