@@ -137,9 +137,11 @@ class UserRepository(Repository):
         return self._number(select(func.count()).select_from(tables.user))
 
     def active_admins(self) -> int:
-        """Number of active administrators."""
-        statement = select(func.count()).where(_t.role == "admin", _t.active)
-        return self._number(statement)
+        """Number of active administrators, who stay so until the unit ends: two units that would
+        each take the right from one of the last two cannot both count two.
+        """
+        statement = select(_t.id).where(_t.role == "admin", _t.active).with_for_update()
+        return len(self._execute(statement).all())
 
     def update(self, user_id: int, *, version: int | None = None, **changes: Any) -> UserView:
         """Change fields.

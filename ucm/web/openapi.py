@@ -147,6 +147,8 @@ def _complete_operation(
         operation["x-permissions"] = list(access.permissions)
     else:
         operation["security"] = []
+        if method in _CHANGING:
+            statuses |= {"401", "403"}  # signing in is public and refuses too
     if "{" in path:
         statuses.add("404")
     if method in _CHANGING:

@@ -18,7 +18,7 @@ from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok
 from ucm.web.requests import Body
 from ucm.web.v2.downloads import download
-from ucm.web.v2.schemas import Envelope
+from ucm.web.v2.schemas import Envelope, conflict_response
 
 _TAG = Tag(name="security", description="Encryption at rest and the master key")
 _FILE_NAME = "ucm-master.key"
@@ -184,7 +184,8 @@ def blueprint(*, encryption: EncryptionService, rotation: KeyRotation) -> APIBlu
                 "content": {
                     "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
                 }
-            }
+            },
+            409: conflict_response(),
         },
     )
     @requires("admin:system")

@@ -36,11 +36,14 @@ from ucm.web.v2.schemas import (
     ListEnvelope,
     TemplateImportResult,
     TemplateItem,
-    file_response,
 )
 
 _TAG = Tag(name="templates", description="Certificate templates")
 _JSON = "application/json"
+_EXPORTED = {
+    "description": "The templates",
+    "content": {_JSON: {"schema": {"type": "array", "items": {"type": "object"}}}},
+}
 _MAX_TEMPLATES = 500
 
 
@@ -123,7 +126,7 @@ def _sharing(api: APIBlueprint, templates: TemplateService) -> None:
     @api.get(
         "/<int:id>/export",
         summary="Download one template",
-        responses={"200": file_response(_JSON)},
+        responses={"200": _EXPORTED},
     )
     @requires("read:templates")
     def export_template(path: IdPath) -> Response:
@@ -133,7 +136,7 @@ def _sharing(api: APIBlueprint, templates: TemplateService) -> None:
     @api.get(
         "/export",
         summary="Download all that are no system templates",
-        responses={"200": file_response(_JSON)},
+        responses={"200": _EXPORTED},
     )
     @requires("read:templates")
     def export_templates() -> Response:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from flask import request
 from flask_openapi3.models.file import FileStorage
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from werkzeug.datastructures import FileStorage as UploadedFile
 
 from ucm.api.errors import Invalid, TooLarge
 from ucm.api.names import checked_url
@@ -72,6 +73,12 @@ class Upload(BaseModel):
             )
         if upload is None:
             return (text or "").encode("utf-8", "replace")
+        if not isinstance(upload, UploadedFile):  # a plain form field, or a member of a JSON body
+            raise Invalid.field(
+                "/file",
+                "not-a-file",
+                f"file is an uploaded file (multipart/form-data); send text as {pointer[1:]}.",
+            )
         suffix = PurePosixPath((upload.filename or "").replace("\\", "/")).suffix.lower()
         if suffix not in self.suffixes:
             raise Invalid.field(
