@@ -97,6 +97,16 @@ def test_a_refusal_reaches_a_tls_client_whole(served):
     assert status_and_problem(answer)[0] == 400
 
 
+def test_a_fault_in_the_body_is_answered_after_its_first_part_was_taken(served):
+    for plain in (True, False):
+        with served.connect(plain=plain) as sock:
+            sock.sendall(POST.replace(b"/echo", b"/ocsp/a") + b"Transfer-Encoding: chunked\r\n\r\n")
+            sock.sendall(b"5\r\nhello\r\n")
+            time.sleep(0.2)
+            sock.sendall(b"zz\r\n" + b"x" * 100_000)
+            assert status_and_problem(read_all(sock))[0] == 400
+
+
 def test_a_fault_in_a_later_message_does_not_spoil_the_earlier_answer(served):
     answer = served.raw(
         b"GET /sleep/0.3 HTTP/1.1\r\nHost: a\r\n\r\nGET /hello HTTP/1.1\nHost: a\n\n" + INNER

@@ -30,7 +30,7 @@ class Limits:
     write_stall: float = 30.0
     connections: int = 4096
     pipelined: int = 16
-    queue: int = 64
+    queue: int = 256
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

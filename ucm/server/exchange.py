@@ -53,11 +53,11 @@ class ApplicationThreads:
 
 class Exchange:
     """The state of one request. ``start``, ``produce`` and ``close`` run on a pool thread, one at
-    a time.
+    a time; ``chunks`` carries bytes from there to the loop.
 
-    ``chunks`` carries bytes from thread to loop. After a step, ``finished`` says that the
-    application is done; otherwise it paused at ``HIGH_WATER`` and ``produce`` goes on with it, on
-    any thread.
+    After a step the application is done, unless ``paused`` says that it stopped at ``HIGH_WATER``:
+    then ``resume`` and ``produce`` go on with it, on any thread. ``abandoned`` is set by the loop
+    when nobody wants the rest.
     """
 
     def __init__(
@@ -69,9 +69,10 @@ class Exchange:
         self.chunks: deque[bytes] = deque()
         self.status = ""
         self.headers: list[tuple[str, str]] = []
-        self.finished = False
+        self.paused = False
         self.headers_sent = False
         self.closed = False
+        self.abandoned = False
         self._application = application
         self._environ = environ
         self._head = environ["REQUEST_METHOD"] == "HEAD"
@@ -91,7 +92,6 @@ class Exchange:
     def produce(self) -> None:
         """Iterate until the end or until ``HIGH_WATER`` bytes are ahead."""
         ahead = 0
-        paused = False
         try:
             for chunk in self._iterator:
                 if self._head and self.status:
@@ -101,13 +101,12 @@ class Exchange:
                 self.chunks.append(chunk)
                 ahead += len(chunk)
                 if ahead >= HIGH_WATER:
-                    paused = True
+                    self.paused = not self.abandoned
                     return
                 if not self._length_declared:
                     self._notify()
-            self.finished = True
         finally:
-            if not paused:
+            if not self.paused:
                 self.close()
 
     def close(self) -> None:
@@ -143,6 +142,11 @@ class Exchange:
             self.loop.call_soon_threadsafe(self.wake.set)
 
     # --- on the loop -----------------------------------------------------------------------------
+
+    def resume(self) -> Callable[[], None]:
+        """The next step of a paused exchange."""
+        self.paused = False
+        return self.produce
 
     def take(self) -> bytes:
         """What is there now, joined."""

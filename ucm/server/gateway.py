@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from inspect import isawaitable
 from io import BytesIO
@@ -95,7 +96,7 @@ class Gateway:
         try:
             await self._serve(request, receive, send, connection=connection)
         except ClientLeft:
-            connection.abort()
+            return
         except Refused as refused:
             refusal = refused.refusal
             if (
@@ -150,50 +151,66 @@ class Gateway:
     async def _answer(
         self, exchange: Exchange, scope: HTTPScope, send: Send, *, connection: Connection
     ) -> None:
-        sink: _Sink | None = None
         step = self._threads.submit(exchange, exchange.start)
+        try:
+            await self._relay(exchange, step, scope, send, connection=connection)
+        finally:
+            exchange.abandoned = True
+            if exchange.paused:
+                self._threads.submit(exchange, exchange.close)
+
+    async def _relay(
+        self,
+        exchange: Exchange,
+        step: Future[None],
+        scope: HTTPScope,
+        send: Send,
+        *,
+        connection: Connection,
+    ) -> None:
+        sink: _Sink | None = None
         while True:
             await exchange.wake.wait()
             exchange.wake.clear()
             ended = step.done()  # before the chunks are taken: none can follow then
-            error = step.exception() if ended else None
             data = exchange.take()
-            if error is not None:
-                log.error(
-                    "%s %s failed in the application",
-                    scope["method"],
-                    scope["path"],
-                    exc_info=error,
-                )
-                if sink is not None:
-                    connection.abort()
-                    return
-                exchange.headers_sent = True
-                await _send_refusal(INTERNAL, send=send)
+            error = step.exception() if ended else None
+            if error is not None or (ended and not exchange.status):
+                await _report(error, scope, send, connection=None if sink is None else connection)
                 return
             if connection.gone:
-                if not ended:
-                    continue
-                if not exchange.finished:
-                    self._threads.submit(exchange, exchange.close)
-                connection.abort()
-                return
+                if ended:
+                    connection.abort()
+                    return
+                continue
+            whole = ended and not exchange.paused
             if sink is None:
                 if not exchange.status:
-                    if ended:
-                        log.error(
-                            "%s %s: start_response was not called", scope["method"], scope["path"]
-                        )
-                        await _send_refusal(INTERNAL, send=send)
-                        return
                     continue
                 sink = _Sink(exchange, scope, send, spool_dir=self._spool_dir)
-                await sink.start(whole=len(data) if exchange.finished and ended else None)
-            await sink.write(data, last=ended and exchange.finished)
-            if ended and exchange.finished:
+                await sink.start(whole=len(data) if whole else None)
+            await sink.write(data, last=whole)
+            if whole:
                 return
             if ended:
-                step = self._threads.submit(exchange, exchange.produce)
+                step = self._threads.submit(exchange, exchange.resume())
+
+
+async def _report(
+    error: BaseException | None, scope: HTTPScope, send: Send, *, connection: Connection | None
+) -> None:
+    """Log a failed application; cut the connection when the answer had begun, else say so."""
+    log.error(
+        "%s %s failed in the application%s",
+        scope["method"],
+        scope["path"],
+        "" if error is not None else ": it did not call start_response (PEP 3333)",
+        exc_info=error,
+    )
+    if connection is not None:
+        connection.abort()
+    else:
+        await _send_refusal(INTERNAL, send=send)
 
 
 class _Sink:

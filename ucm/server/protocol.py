@@ -207,6 +207,8 @@ class EdgeProtocol(HttpToolsProtocol):
         """Answer the request that is being read and close; requests before it are still
         answered.
         """
+        if self._discard_since is not None:
+            return  # refused before, for an earlier fault
         self._header_since = None
         self._discard_since = self.loop.time()
         self._linger = (

@@ -6,6 +6,7 @@ import errno
 import gc
 import logging
 import os
+import resource
 import socket
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from ucm.server.config import ServerConfig
 from ucm.server.exchange import WSGIApplication
 from ucm.server.scheduler import SchedulerProcess
 from ucm.server.tls import TLSContexts, TLSMaterialSource
+
+DESCRIPTORS = 16384
 
 
 class CannotListen(Exception):
@@ -47,6 +50,7 @@ def serve(
     )
     arbiter = ServerArbiter(app, sockets=sockets, scheduler=SchedulerProcess(worker_main))
     parent = os.getpid()
+    _raise_descriptor_limit()
     gc.collect()
     gc.freeze()  # a collection in a child would write to, and so copy, every shared page
     try:
@@ -62,6 +66,14 @@ def serve(
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _raise_descriptor_limit() -> None:
+    # The usual soft limit of 1024 is fewer than the connections that one worker accepts.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _listeners(config: ServerConfig) -> list[socket.socket]:
