@@ -73,7 +73,12 @@ class Linter:
         signed.
         """
         certificate = build(draft, self._keys.key_for(draft.scheme))
-        reading = read(certificate, draft, issuer=issuer)
+        try:
+            reading = read(certificate, draft, issuer=issuer)
+        except (ValueError, x509.DuplicateExtension) as error:
+            unreadable = f"the certificate cannot be read back: {error}"
+            finding = LintFinding("readable", Severity.ERROR, unreadable, "RFC 5280 4.1")
+            raise LintFailed([finding]) from None
         findings = [finding for lint in CORE_LINTS for finding in lint.findings(reading)]
         for lint in self._lints():
             findings.extend(lint.check(certificate, draft))

@@ -53,8 +53,6 @@ def extended_key_usage(reading: Reading) -> Iterable[str]:
             yield "an end entity has no extended key usage"
         return
     purposes = reading.purposes
-    if not purposes:
-        yield "the extended key usage is empty"
     if len(set(purposes)) != len(purposes):
         yield "an extended key usage is listed twice"
     if ANY_PURPOSE in purposes and not reading.draft.is_ca:
