@@ -1,6 +1,9 @@
 """Probes, plugins, jobs, dashboard, search, documents."""
 
+from datetime import timedelta
+
 import pytest
+from sqlalchemy import text
 
 from ucm.api.actor import Actor
 from ucm.web.app import rules_of
@@ -25,6 +28,21 @@ def test_a_stopping_server_is_not_ready_but_alive(installation):
     ready = api.get("/api/health/ready")
     assert (ready.status_code, ready.json["stopping"]) == (503, True)
     assert api.get("/api/health/live").status_code == 200
+
+
+def test_a_database_without_answers_takes_the_node_out_and_is_no_riddle(installation, admin):
+    engine = installation.container.engine
+    with engine.begin() as connection:
+        for table in ("core_setting", "core_counter"):
+            connection.execute(text(f"ALTER TABLE {table} RENAME TO {table}_gone"))
+        connection.execute(text("ALTER TABLE core_session RENAME TO core_session_gone"))
+    installation.clock.advance(timedelta(seconds=5))
+    assert admin.get("/health").status_code == 200
+    answer = admin.get("/api/v2/users")
+    assert answer.status_code == 500
+    assert answer.json["type"] == "urn:ucm:error:internal"
+    assert "core_session" not in answer.get_data(as_text=True)
+    assert "strict-transport-security" in answer.headers
 
 
 def test_plugins_are_listed_with_their_states(admin):

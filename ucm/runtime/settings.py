@@ -16,9 +16,17 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
+from sqlalchemy.exc import SQLAlchemyError
 
 from ucm.api.actor import Actor
-from ucm.api.errors import FieldError, Invalid, KeyUnavailable, NotFound
+from ucm.api.errors import (
+    Busy,
+    FieldError,
+    Invalid,
+    KeyUnavailable,
+    NotFound,
+    StorageFailed,
+)
 from ucm.api.events import SettingsChanged
 from ucm.api.services import Clock, Sealer, Target
 from ucm.api.settings import PluginSettings
@@ -109,13 +117,15 @@ class SettingsRegistry:
         """The current values. A row that went wrong meanwhile leaves the last good snapshot."""
         entry = self._entry(owner)
         if self._uow is not None:
-            self._check_revision()
-            if entry.revision != self._revision:
-                try:
+            try:
+                self._check_revision()
+                if entry.revision != self._revision:
                     self.load(owner)
-                except PluginRefused as error:
-                    log.warning("%s; the last good values stay in force", error)
-                    entry.revision = self._revision
+            except PluginRefused as error:
+                log.warning("%s; the last good values stay in force", error)
+                entry.revision = self._revision
+            except (StorageFailed, Busy, SQLAlchemyError) as error:
+                log.warning("settings cannot be read (%s); the last values stay in force", error)
         return entry.snapshot
 
     def general(self) -> GeneralSettings:
@@ -216,9 +226,9 @@ class SettingsRegistry:
         with self._lock:
             if now - self._checked_at < REFRESH_SECONDS:
                 return
+            self._checked_at = now  # also when it fails: one attempt a second is enough
             with self._database().read() as reader:
                 self._revision = reader.settings.revision()
-            self._checked_at = now
 
     def _refresh(self, entry: _Owner, *, rows: Mapping[str, SettingRow], revision: int) -> None:
         stored = self._stored(entry, rows)

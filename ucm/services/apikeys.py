@@ -40,6 +40,7 @@ class CreatedKey:
 class _Cached:
     key: ApiKeyView
     owner: UserView
+    permissions: frozenset[str]
     read_at: float
 
 
@@ -80,7 +81,7 @@ class ApiKeyService:
             name=owner.username,
             user_id=owner.id,
             role=owner.role,
-            permissions=intersection(found.key.permissions, self._roles().permissions(owner.role)),
+            permissions=found.permissions,
             ip_address=client.ip_address,
             user_agent=client.user_agent,
         )
@@ -97,7 +98,10 @@ class ApiKeyService:
             key = reader.api_keys.by_hash(key_hash)
             if key is None:
                 return None
-            entry = _Cached(key=key, owner=reader.users.get(key.user_id), read_at=moment)
+            owner = reader.users.get(key.user_id)
+        held = self._roles().permissions(owner.role)
+        permissions = intersection(key.permissions, held)
+        entry = _Cached(key=key, owner=owner, permissions=permissions, read_at=moment)
         with self._lock:
             if len(self._cache) >= _CACHE_SIZE:
                 self._cache.clear()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response
 from flask_openapi3 import APIBlueprint, Info, OpenAPI
 from pydantic import ValidationError
 
 import ucm
 from ucm.api.contributions import Auth, Routes
-from ucm.domain.settings import GeneralSettings
 from ucm.runtime.boot import session_secret
 from ucm.runtime.container import Container
 from ucm.web import openapi
@@ -23,19 +21,23 @@ from ucm.web.problems import Problems
 from ucm.web.requests import StrictRequest, invalid_from
 from ucm.web.routes import core_blueprints
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 BODY_LIMIT = 50 * 1024 * 1024
 
 _HEADERS = (
     (
-        "Content-Security-Policy",
+        "content-security-policy",
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
         "object-src 'none'",
     ),
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
-    ("Referrer-Policy", "strict-origin-when-cross-origin"),
-    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "strict-origin-when-cross-origin"),
+    ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 )
+_NO_STORE = ("cache-control", "no-store")
 
 
 class Application(OpenAPI):
@@ -69,6 +71,32 @@ class Application(OpenAPI):
         self.url_map.redirect_defaults = False
         self.container = container
         self._parameter_models: set[str] = set()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """The WSGI entry: every answer, whoever made it, leaves with the security headers."""
+        secure = environ["wsgi.url_scheme"] == "https"
+        private = environ.get("PATH_INFO", "").startswith("/api/")
+
+        def start(
+            status: str, headers: list[tuple[str, str]], exc_info: Any = None
+        ) -> Callable[[bytes], object]:
+            present = {name.lower() for name, _ in headers}
+            headers += [pair for pair in _HEADERS if pair[0] not in present]
+            if private and "cache-control" not in present:
+                headers.append(_NO_STORE)
+            if secure:
+                headers += self._transport_security()
+            return start_response(status, headers, exc_info)
+
+        return self.wsgi_app(environ, start)
+
+    def _transport_security(self) -> tuple[tuple[str, str], ...]:
+        """RFC 6797, as the settings in force ask for."""
+        general = self.container.settings.general()
+        if not general.hsts_enabled:
+            return ()
+        subdomains = "; includeSubDomains" if general.hsts_include_subdomains else ""
+        return (("strict-transport-security", f"max-age={general.hsts_max_age}{subdomains}"),)
 
     def readiness(self) -> bool:
         """Whether new requests should come here."""
@@ -129,7 +157,6 @@ def create_app(container: Container) -> Application:
             {"account.change_password", "account.profile", "auth.logout", "auth.verify"}
         ),
     )
-    app.after_request(partial(_with_headers, settings=container.settings.general))
     return app
 
 
@@ -153,21 +180,6 @@ def _register_plugins(app: Application, contributed: Iterable[Routes]) -> frozen
             plain.append(routes.prefix)
     app.protocol_prefixes = tuple(plain)
     return frozenset(exempt)
-
-
-def _with_headers(response: Response, *, settings: Callable[[], GeneralSettings]) -> Response:
-    headers = response.headers
-    for name, value in _HEADERS:
-        if name not in headers:
-            headers[name] = value
-    if request.path.startswith("/api/") and "Cache-Control" not in headers:
-        headers["Cache-Control"] = "no-store"
-    if request.scheme == "https":
-        general = settings()
-        if general.hsts_enabled:
-            subdomains = "; includeSubDomains" if general.hsts_include_subdomains else ""
-            headers["Strict-Transport-Security"] = f"max-age={general.hsts_max_age}{subdomains}"
-    return response
 
 
 def rules_of(app: Flask) -> list[tuple[str, str, str]]:

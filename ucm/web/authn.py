@@ -42,6 +42,7 @@ def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
     return tuple(ip_network(text, strict=False) for text in texts)
 
 
+@lru_cache(maxsize=4096)
 def _address(text: str) -> str | None:
     """An address without port, brackets and zone; ``None`` when it is none."""
     text = text.strip()
