@@ -195,20 +195,20 @@ def test_a_paused_job_runs_when_it_is_asked_for(bench):
     assert bench.row().requested_at is None
 
 
-def test_a_due_run_beside_a_running_one_is_skipped_or_waits(bench):
-    for overlap, due in ((Overlap.SKIP, []), (Overlap.QUEUE, ["probe.tick"])):
-        seen = []
+@pytest.mark.parametrize(("overlap", "due"), [(Overlap.SKIP, []), (Overlap.QUEUE, ["probe.tick"])])
+def test_a_due_run_beside_a_running_one_is_skipped_or_waits(bench, overlap, due):
+    seen = []
 
-        def call(run, uow, overlap=overlap, seen=seen):
-            other = bench.scheduler(worker="other", overlap=overlap)
-            bench.clock.advance(5 * MINUTE)
-            assert not other.run("probe.tick")
-            seen.append(other.due())
+    def call(run, uow):
+        other = bench.scheduler(worker="other", overlap=overlap)
+        bench.clock.advance(5 * MINUTE)
+        scheduler.renew_leases()
+        assert not other.run("probe.tick")
+        seen.append(other.due())
 
-        scheduler = bench.scheduler(call, overlap=overlap)
-        scheduler.run("probe.tick")
-        assert seen == [due]
-        bench.clock.advance(timedelta(hours=1))
+    scheduler = bench.scheduler(call, overlap=overlap)
+    scheduler.run("probe.tick")
+    assert seen == [due]
 
 
 def test_a_worker_that_lost_its_lease_cannot_write(bench):
@@ -271,26 +271,57 @@ def test_the_loop_runs_what_is_due_and_stops(bench):
         ran.set()
 
     scheduler = bench.scheduler(call)
-    between = []
-    thread = threading.Thread(target=scheduler.loop, kwargs={"between": lambda: between.append(1)})
+    thread = threading.Thread(target=scheduler.loop)
     thread.start()
     assert ran.wait(10)
     scheduler.stop()
     thread.join(10)
     assert not thread.is_alive()
-    assert between
     assert bench.history()[0].status == SUCCEEDED
 
 
-def test_the_loop_survives_an_error_between(bench):
+def test_work_beside_the_jobs_survives_its_errors(bench):
     calls = []
 
-    def between():
+    def work():
         calls.append(1)
         if len(calls) == 1:
             raise RuntimeError("database away")
         scheduler.stop()
 
     scheduler = bench.scheduler()
-    scheduler.loop(between=between)
+    thread = scheduler.beside(work, name="work")
+    thread.join(10)
     assert len(calls) == 2
+
+
+def test_a_killed_workers_job_is_taken_over_soon_and_a_living_ones_never(bench):
+    other = bench.scheduler(worker="other")
+
+    def call(run, uow):
+        for _ in range(6):
+            bench.clock.advance(timedelta(seconds=10))
+            scheduler.renew_leases()
+            bench.container.jobs.request("probe.tick", actor=SYSTEM)
+            assert not other.run("probe.tick")
+        bench.clock.advance(timedelta(seconds=21))  # as if killed: nobody renews
+        assert other.run("probe.tick")
+
+    scheduler = bench.scheduler(call, max_runtime=timedelta(hours=1))
+    scheduler.run("probe.tick")
+    assert [run.status for run in bench.history()] == [SUCCEEDED, ABANDONED]
+
+
+def test_a_job_that_ignores_its_time_limit_loses_its_lease(bench):
+    other = bench.scheduler(worker="other")
+
+    def call(run, uow):
+        for _ in range(10):
+            bench.clock.advance(timedelta(seconds=10))
+            scheduler.renew_leases()
+        bench.container.jobs.request("probe.tick", actor=SYSTEM)
+        assert other.run("probe.tick")
+
+    scheduler = bench.scheduler(call, max_runtime=MINUTE)
+    scheduler.run("probe.tick")
+    assert bench.runs == ["other"]

@@ -55,6 +55,7 @@ class PluginHost:
         self._strict = strict
         self._manager = new_manager()
         self._merged: Contributions | None = None
+        self._lints: tuple[Contributions, tuple[Lint, ...]] | None = None
         self.paused_jobs: Callable[[], Mapping[str, set[str]]] = dict
         """Jobs that the worker paused, by plugin; the container points it at the database."""
         chosen = {item.name: item for item in wanted}
@@ -226,11 +227,15 @@ class PluginHost:
     @property
     def lints(self) -> tuple[Lint, ...]:
         """Lints of the plugins that are up; one that raises stops the issuance and is counted."""
-        return tuple(
-            dataclasses.replace(lint, check=partial(self._run_lint, plugin, lint))
-            for plugin, parts in self.owned()
-            for lint in parts.lints
-        )
+        current = self.contributions
+        if self._lints is None or self._lints[0] is not current:
+            wrapped = tuple(
+                dataclasses.replace(lint, check=partial(self._run_lint, plugin, lint))
+                for plugin, parts in self.owned()
+                for lint in parts.lints
+            )
+            self._lints = current, wrapped
+        return self._lints[1]
 
     def _run_lint(
         self, plugin: Plugin, lint: Lint, certificate: x509.Certificate, draft: CertificateDraft

@@ -27,7 +27,11 @@ from ucm.store.uow import Reader, StoreTransaction, UnitOfWork
 log = logging.getLogger("ucm.jobs")
 
 POLL_SECONDS = 1.0
-LEASE_GRACE = timedelta(seconds=30)
+LEASE = timedelta(seconds=20)
+"""How long a killed worker's job waits for another one; a living worker renews its leases."""
+RENEW_SECONDS = 5.0
+OVERTIME = timedelta(seconds=30)
+"""How long a job that ignores its maximum runtime keeps its lease."""
 THREADS = 4
 _ACTOR = Actor.system("scheduler", kind=ActorKind.JOB)
 
@@ -63,36 +67,42 @@ class Scheduled:
     failed: Callable[[BaseException], None] = lambda error: None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """The right to run a job. ``fence`` grows with every lease; the newest counts."""
+
+    job_id: str
+    fence: int
+    run_id: int
+    started_at: datetime
+    at_most_until: datetime
+
+    def renew(self, tx: StoreTransaction, *, now: datetime) -> None:
+        """Keep it a while longer. Raises ``Conflict`` when another worker took it."""
+        until = min(now + LEASE, self.at_most_until)
+        if not tx.jobs.renew(self.job_id, fence=self.fence, expires_at=until):
+            raise Conflict(f"Another worker took over {self.job_id}; this run may not write.")
+
+
 class FencedUnitOfWork:
     """Write units that check within themselves that this run still has its lease."""
 
-    def __init__(self, uow: UnitOfWork, *, job_id: str, fence: int, lease_until: datetime) -> None:
+    def __init__(self, uow: UnitOfWork, *, lease: Lease, clock: Clock) -> None:
         self._uow = uow
-        self._job_id = job_id
-        self._fence = fence
-        self._lease_until = lease_until
+        self._lease = lease
+        self._clock = clock
 
     @contextlib.contextmanager
     def begin(self, actor: Actor) -> Iterator[StoreTransaction]:
         """A write unit. Raises ``Conflict`` when another worker took the lease."""
         with self._uow.begin(actor) as tx:
             # An update, not a look: it orders this unit before or after a take-over.
-            held = tx.jobs.renew(self._job_id, fence=self._fence, expires_at=self._lease_until)
-            if not held:
-                raise Conflict(f"Another worker took over {self._job_id}; this run may not write.")
+            self._lease.renew(tx, now=self._clock.now())
             yield tx
 
     def read(self) -> contextlib.AbstractContextManager[Reader]:
         """A consistent read."""
         return self._uow.read()
-
-
-@dataclasses.dataclass(slots=True)
-class _Lease:
-    fence: int
-    run_id: int
-    started_at: datetime
-    until: datetime
 
 
 class _NotDue(Exception):
@@ -116,6 +126,7 @@ class Scheduler:
         self._worker = worker
         self._stopping = threading.Event()
         self._running: set[str] = set()
+        self._leases: dict[str, Lease] = {}
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
@@ -159,32 +170,57 @@ class Scheduler:
         if lease is None:
             return False
         started = self._clock.monotonic()
+        with self._lock:
+            self._leases[job_id] = lease
         error: BaseException | None = None
         try:
             entry.call(
                 self._job_run(entry, lease),
-                FencedUnitOfWork(
-                    self._uow, job_id=job_id, fence=lease.fence, lease_until=lease.until
-                ),
+                FencedUnitOfWork(self._uow, lease=lease, clock=self._clock),
             )
         except (Exception, SystemExit) as raised:
             error = raised
+        with self._lock:
+            del self._leases[job_id]
         self._finish(entry, lease, error=error, seconds=self._clock.monotonic() - started)
         return True
 
-    def loop(self, *, between: Callable[[], object] = lambda: None) -> None:
-        """Until ``stop``: look once a second, run what is due, call ``between``."""
+    def renew_leases(self) -> None:
+        """Tell that the jobs of this process still run; called every few seconds."""
+        with self._lock:
+            leases = list(self._leases.values())
+        for lease in leases:
+            with contextlib.suppress(Conflict), self._uow.begin(_ACTOR) as tx:
+                lease.renew(tx, now=self._clock.now())
+
+    def loop(self) -> None:
+        """Until ``stop``: once a second, run what is due and keep the leases of what runs."""
+        renewed = self._clock.monotonic()
+
+        def look() -> None:
+            nonlocal renewed
+            for job_id in self.due():
+                with self._lock:
+                    self._running.add(job_id)
+                pool.submit(self._run_one, job_id)
+            if self._clock.monotonic() - renewed >= RENEW_SECONDS:
+                self.renew_leases()
+                renewed = self._clock.monotonic()
+
         with ThreadPoolExecutor(THREADS, thread_name_prefix="job") as pool:
-            while not self._stopping.is_set():
-                try:
-                    between()
-                    for job_id in self.due():
-                        with self._lock:
-                            self._running.add(job_id)
-                        pool.submit(self._run_one, job_id)
-                except Exception:
-                    log.exception("the scheduler stumbled and goes on")
-                self._stopping.wait(POLL_SECONDS)
+            keep_doing(look, until=self._stopping, every=POLL_SECONDS)
+            # Leaving the block waits for the jobs, which see that they must come to an end.
+
+    def beside(self, call: Callable[[], object], *, name: str) -> threading.Thread:
+        """A started thread that repeats a call once a second until ``stop``."""
+        thread = threading.Thread(
+            target=keep_doing,
+            args=(call,),
+            kwargs={"until": self._stopping, "every": POLL_SECONDS},
+            name=name,
+        )
+        thread.start()
+        return thread
 
     def stop(self) -> None:
         """Start nothing more, and tell running jobs to come to an end."""
@@ -207,12 +243,13 @@ class Scheduler:
             with self._lock:
                 self._running.discard(job_id)
 
-    def _lease(self, entry: Scheduled) -> _Lease | None:
+    def _lease(self, entry: Scheduled) -> Lease | None:
         job, now = entry.job, self._clock.now()
-        until = now + job.max_runtime + LEASE_GRACE
         try:
             with self._uow.begin(_ACTOR) as tx:
-                fence = tx.jobs.acquire(job.id, holder=self._worker, now=now, expires_at=until)
+                fence = tx.jobs.acquire(
+                    job.id, holder=self._worker, now=now, expires_at=now + LEASE
+                )
                 row = tx.jobs.get(job.id)  # after the lease: what another worker did is seen now
                 if fence is None:
                     if job.overlap is Overlap.SKIP and _is_due(row, now=now):
@@ -224,9 +261,15 @@ class Scheduler:
                 tx.jobs.schedule_next(job.id, at=next_run(job, after=now))
         except _NotDue:
             return None
-        return _Lease(fence, run_id, now, until)
+        return Lease(
+            job_id=job.id,
+            fence=fence,
+            run_id=run_id,
+            started_at=now,
+            at_most_until=now + job.max_runtime + OVERTIME,
+        )
 
-    def _job_run(self, entry: Scheduled, lease: _Lease) -> JobRun:
+    def _job_run(self, entry: Scheduled, lease: Lease) -> JobRun:
         deadline = self._clock.monotonic() + entry.job.max_runtime.total_seconds()
 
         def stopping() -> bool:
@@ -234,8 +277,7 @@ class Scheduler:
 
         def progress(text: str) -> None:
             with self._uow.begin(_ACTOR) as tx:
-                if not tx.jobs.renew(entry.job.id, fence=lease.fence, expires_at=lease.until):
-                    raise Conflict(f"Another worker took over {entry.job.id}.")
+                lease.renew(tx, now=self._clock.now())
                 tx.jobs.progress(lease.run_id, text=text[:500])
 
         return JobRun(
@@ -248,7 +290,7 @@ class Scheduler:
         )
 
     def _finish(
-        self, entry: Scheduled, lease: _Lease, *, error: BaseException | None, seconds: float
+        self, entry: Scheduled, lease: Lease, *, error: BaseException | None, seconds: float
     ) -> None:
         job = entry.job
         if error is not None:
@@ -271,6 +313,16 @@ class Scheduler:
                     tx.jobs.schedule_next(job.id, at=due)
         except Conflict as conflict:
             log.warning("the outcome of %s is not recorded: %s", job.id, conflict.detail)
+
+
+def keep_doing(call: Callable[[], object], *, until: threading.Event, every: float) -> None:
+    """Repeat a call until the event is set. What it raises is logged, and the next one follows."""
+    while not until.is_set():
+        try:
+            call()
+        except Exception:
+            log.exception("%s failed and is tried again", threading.current_thread().name)
+        until.wait(every)
 
 
 def _is_due(row: JobRow, *, now: datetime) -> bool:

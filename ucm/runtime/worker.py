@@ -39,9 +39,14 @@ def run_worker(boot: BootSettings) -> None:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda *_: scheduler.stop())
         scheduler.prepare()
+        # In a thread of its own: a slow subscriber must not keep the leases from being renewed.
         delivery = make_delivery(container)
+        beside = scheduler.beside(
+            lambda: delivery.deliver(stopping=scheduler.stopping), name="outbox"
+        )
         log.info("worker %s is ready", os.getpid())
-        scheduler.loop(between=lambda: delivery.deliver(stopping=scheduler.stopping))
+        scheduler.loop()
+        beside.join()
     finally:
         container.close()
 
