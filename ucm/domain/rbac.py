@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from ucm.api.contributions import Permission
 
@@ -116,6 +117,11 @@ def intersection(left: Iterable[str], right: Iterable[str]) -> frozenset[str]:
     An API key's effective permissions are its scopes intersected with its owner's permissions at
     the time of use, so that a demoted owner's keys lose their rights with him.
     """
+    return _intersection(frozenset(left), frozenset(right))
+
+
+@lru_cache(maxsize=1024)  # asked at every request of a key, with the same few answers
+def _intersection(left: frozenset[str], right: frozenset[str]) -> frozenset[str]:
     pairs = [_split(name) for name in right]
     common = (_meet(_split(name), other) for name in left for other in pairs)
     return frozenset(_join(pair) for pair in common if pair is not None)

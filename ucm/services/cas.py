@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -71,6 +71,7 @@ class AuthorityService:
         self._keys = keys
         self._clock = clock
         self._ids = ids
+        self._refids: dict[int, str] = {}
         self._intake = Intake(uow=uow, keys=keys, clock=clock, ids=ids)
 
     # --- reading ---------------------------------------------------------------------------------
@@ -90,9 +91,12 @@ class AuthorityService:
         with self._uow.read() as reader:
             return reader.cas.all()
 
-    def refids(self) -> dict[int, str]:
-        """Reference of every authority by its id."""
-        return {ca.id: ca.refid for ca in self.all()}
+    def refids(self, ids: Iterable[int]) -> dict[int, str]:
+        """References of authorities by id; they never change, so that each is read once."""
+        wanted = set(ids)
+        if not wanted <= self._refids.keys():
+            self._refids.update((ca.id, ca.refid) for ca in self.all())
+        return {key: self._refids[key] for key in wanted if key in self._refids}
 
     def listed(self, *, kind: str | None = None, search: str = "") -> list[ListedCa]:
         """Authorities by name. ``kind``: root, intermediate, or orphan (its issuer is not here)."""

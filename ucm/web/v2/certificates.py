@@ -79,7 +79,7 @@ class CertificateDocuments:
     def many(self, views: tuple[CertificateView, ...]) -> list[dict[str, object]]:
         """Rows of a list; authorities and templates are looked up once for all of them."""
         now = self._certificates.now()
-        carefs = self._cas.refids() if any(view.ca_id for view in views) else {}
+        carefs = self._cas.refids(view.ca_id for view in views if view.ca_id is not None)
         templates = self._templates.names() if any(view.template_id for view in views) else {}
         return [
             certificate_json(view, now=now, carefs=carefs, templates=templates) for view in views
@@ -94,7 +94,7 @@ class CertificateDocuments:
         return certificate_detail_json(
             view,
             now=self._certificates.now(),
-            carefs=self._cas.refids() if view.ca_id else {},
+            carefs=self._cas.refids([view.ca_id] if view.ca_id is not None else []),
             templates=self._templates.names() if view.template_id else {},
             chain=self._certificates.chain_of(view),
         )
