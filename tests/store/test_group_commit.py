@@ -74,6 +74,7 @@ class Crowd:
         thread = threading.Thread(target=run)
         self._threads.append(thread)
         thread.start()
+
     def run_behind_an_open_unit(self, bodies, first=lambda connection: None):
         """Open unit 0, queue the others behind it, let it go on, wait for all."""
         everyone_waits = threading.Event()
@@ -85,9 +86,8 @@ class Crowd:
         self.unit(0, hold)
         self._wait(lambda: self.order == [0])
         for number, body in enumerate(bodies, start=1):
-            before = len(self.group._waiting)
             self.unit(number, body)
-            self._wait(lambda: len(self.group._waiting) == before + 1)
+            self._wait(lambda n=number: len(self.group._waiting) == n)
         everyone_waits.set()
         for thread in self._threads:
             thread.join(20)
@@ -183,7 +183,7 @@ def test_the_first_unit_may_fail_and_the_queued_ones_go_on(engine, commits, grou
     crowd = Crowd(group)
 
     def hold_and_fail():
-        with pytest.raises(ValueError, match="first"), group.unit() as connection:
+        with pytest.raises(ValueError, match="first"), group.unit() as connection:  # noqa: PT012 a whole unit
             fail(connection)
             assert go_on.wait(20)
             raise ValueError("first")
@@ -208,7 +208,7 @@ def write_one(group, number):
 
 
 def test_a_batch_in_which_all_fail_is_not_committed(engine, commits, group):
-    with pytest.raises(ValueError, match="no"), group.unit() as connection:
+    with pytest.raises(ValueError, match="no"), group.unit() as connection:  # noqa: PT012 a whole unit
         write(connection, 1)
         raise ValueError("no")
     assert commits == []

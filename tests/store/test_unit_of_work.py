@@ -55,13 +55,17 @@ def test_state_audit_row_and_event_commit_together(uow, operator, certificate, p
         tx.audit("certificate_created", target=Target("certificate", key, "CN=x"), ca=3)
         tx.emit(issued(key))
         assert published == []
-    assert everything(uow) == ([certificate(1).serial], ["certificate_created"], ["certificate.issued"])
+    assert everything(uow) == (
+        [certificate(1).serial],
+        ["certificate_created"],
+        ["certificate.issued"],
+    )
     assert published == [issued(key)]
 
 
 def test_nothing_of_a_failing_unit_remains(uow, operator, certificate, published):
     called = []
-    with pytest.raises(ValueError, match="late"), uow.begin(operator) as tx:
+    with pytest.raises(ValueError, match="late"), uow.begin(operator) as tx:  # noqa: PT012 a whole unit
         key = tx.certificates.add(certificate(1))
         tx.audit("certificate_created", target=Target("certificate", key))
         tx.emit(issued(key))
@@ -116,7 +120,7 @@ def test_an_observer_that_raises_keeps_neither_the_commit_nor_the_other_calls_aw
     def fail():
         raise ValueError("observer")
 
-    with pytest.raises(ValueError, match="observer"), uow.begin(operator) as tx:
+    with pytest.raises(ValueError, match="observer"), uow.begin(operator) as tx:  # noqa: PT012 a whole unit
         tx.certificates.add(certificate(1))
         tx.after_commit(fail)
         tx.after_commit(lambda: called.append(1))
@@ -140,7 +144,7 @@ def test_a_savepoint_takes_back_its_rows_audit_rows_and_events_alone(
     with uow.begin(operator) as tx:
         first = tx.certificates.add(certificate(1))
         tx.audit("certificate_created", target=Target("certificate", first))
-        with pytest.raises(ValueError, match="inner"), tx.savepoint():
+        with pytest.raises(ValueError, match="inner"), tx.savepoint():  # noqa: PT012 a whole unit
             second = tx.certificates.add(certificate(2))
             tx.audit("cert_revoked", target=Target("certificate", second))
             tx.emit(issued(second))
@@ -196,7 +200,7 @@ def test_an_owners_own_tables_are_part_of_the_unit(uow, operator, certificate, p
     with uow.begin(operator) as tx:
         tx.session.add(Probe(id=1, text="kept"))
         tx.certificates.add(certificate(1))
-    with pytest.raises(ValueError, match="no"), uow.begin(operator) as tx:
+    with pytest.raises(ValueError, match="no"), uow.begin(operator) as tx:  # noqa: PT012 a whole unit
         tx.session.add(Probe(id=2, text="lost"))
         tx.session.flush()
         tx.session.commit()  # ends a savepoint, no more
@@ -222,7 +226,7 @@ def test_an_owners_rollback_does_not_undo_what_the_core_did(
 
 
 def test_an_owners_constraint_error_undoes_the_unit(uow, operator, certificate, probe_table):
-    with pytest.raises(DBAPIError), uow.begin(operator) as tx:
+    with pytest.raises(DBAPIError), uow.begin(operator) as tx:  # noqa: PT012 a whole unit
         tx.certificates.add(certificate(1))
         tx.session.add_all([Probe(id=1, text="a")])
         tx.session.flush()

@@ -25,8 +25,8 @@ from sqlalchemy import (
 
 from ucm.api.errors import Invalid
 from ucm.api.views import CertificateStatus
-from ucm.store import tables
-from ucm.store.certificate_search import COUNT_LIMIT, Search
+from ucm.store import certificate_search, tables
+from ucm.store.certificate_search import Search
 from ucm.store.paging import Page, decode_cursor, encode_cursor
 
 __all__ = ["SORT_KEYS", "CertificateQuery", "Page", "page_of_ids"]
@@ -124,17 +124,18 @@ def _searched(connection: Connection, query: CertificateQuery, *, now: datetime)
     statement = select(_t.id, *_other_columns(query)).where(*conditions, *search.conditions())
     if search.rarest is not None:
         return _page(connection, statement, query, total=_count(connection, statement))
+    limit = certificate_search.COUNT_LIMIT
     counted = search.count(connection) if plain else None
     if query.template_id is None:
         statement = _hinted(statement, _ORDERS[query.sort_by].index)
     if counted is None:
-        counted = _count(connection, statement, limit=COUNT_LIMIT + 1)
+        counted = _count(connection, statement, limit=limit + 1)
     return _page(
         connection,
         statement,
         query,
-        total=min(counted, COUNT_LIMIT),
-        exact=counted <= COUNT_LIMIT,
+        total=min(counted, limit),
+        exact=counted <= limit,
     )
 
 

@@ -30,7 +30,7 @@ from ucm.api.keys import KeyPurpose, KeyRef
 from ucm.api.views import CertificateView
 from ucm.store import tables
 from ucm.store.certificate_query import CertificateQuery, Page, page_of_ids
-from ucm.store.prepared import prepared_insert
+from ucm.store.prepared import Prepared, prepared_insert
 from ucm.store.scope import Repository, conflict_of
 from ucm.store.search_terms import certificate_terms
 
@@ -148,10 +148,11 @@ class CertificateRepository(Repository):
         values["created_at"] = self._scope.clock.now()
         values["created_by"] = self._scope.actor.name
         try:
-            added = _INSERT.execute(self._connection, values)
+            added = _INSERT.first(self._connection, values)
         except IntegrityError as error:
             raise conflict_of(error, _UNIQUE) from error
-        certificate_id = int(added.scalar_one())
+        assert added is not None  # noqa: S101 INSERT ... RETURNING
+        certificate_id = int(added[0])
         self._add_terms(certificate_id, () if new.is_ca else new.terms)
         return certificate_id
 
@@ -293,7 +294,7 @@ class CertificateRepository(Repository):
 
     def compromised(self, spki_sha256: str) -> bool:
         """Whether a certificate with this public key was revoked for ``keyCompromise``."""
-        return self._execute(_COMPROMISED, {"spki": spki_sha256}).first() is not None
+        return _COMPROMISED.first(self._connection, {"spki": spki_sha256}) is not None
 
     def key_uses(self, key_id: int) -> int:
         """How many certificates name this stored key."""
@@ -492,12 +493,14 @@ _RESERVED: Executable = select(
 _KEY_COMPROMISE: ColumnElement[str] = literal_column(
     "'keyCompromise'"
 )  # literal: the partial index must be provable
-_COMPROMISED: Executable = union_all(
-    *(
-        select(literal_column("1")).where(
-            c.spki_sha256 == bindparam("spki"), c.revocation_reason == _KEY_COMPROMISE
+_COMPROMISED = Prepared(
+    union_all(
+        *(
+            select(literal_column("1")).where(
+                c.spki_sha256 == bindparam("spki"), c.revocation_reason == _KEY_COMPROMISE
+            )
+            for c in (_t, _gone)
         )
-        for c in (_t, _gone)
     )
 )
 

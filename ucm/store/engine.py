@@ -19,6 +19,8 @@ BUSY_TIMEOUT = 10.0
 READ_ONLY = "ucm_read_only"
 """Execution option: the connection's transactions refuse writes."""
 
+_BEGINS_ITSELF = "ucm_begins_itself"
+
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 
 
@@ -92,12 +94,19 @@ def _prepare_sqlite(connection: sqlite3.Connection, record: ConnectionPoolEntry)
         connection.execute(f"PRAGMA {pragma}")
 
 
+def begins_itself() -> dict[str, bool]:
+    """Execution options of a connection whose owner begins and ends SQLite's transactions."""
+    return {_BEGINS_ITSELF: True}
+
+
 def _begin_sqlite(connection: Connection) -> None:
     """Writers take the write lock at once: a lock upgraded later could only fail."""
-    read_only = bool(connection.get_execution_options().get(READ_ONLY))
+    options = connection.get_execution_options()
+    read_only = bool(options.get(READ_ONLY))
     fairy = connection.connection
     driver: Any = fairy.driver_connection
     if fairy.info.get(READ_ONLY, False) is not read_only:
         driver.execute(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
         fairy.info[READ_ONLY] = read_only
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    if not options.get(_BEGINS_ITSELF):
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -17,6 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -70,7 +71,7 @@ def pending(engine: Engine, *, prefix: str, package: str) -> tuple[str, ...]:
     script = ScriptDirectory.from_config(_config(package))
     try:
         todo = [step.revision for step in script.iterate_revisions("heads", have or "base")]
-    except CommandError as error:
+    except (CommandError, RevisionError) as error:
         raise _unknown_revision(prefix, have) from error
     return tuple(reversed(todo))
 
@@ -115,7 +116,7 @@ def _run(
     config.attributes.update(connection=connection, prefix=prefix, metadata=metadata)
     try:
         getattr(command, what)(config, target)
-    except CommandError as error:
+    except (CommandError, RevisionError) as error:
         raise _unknown_revision(prefix, _current(connection, prefix)) from error
 
 

@@ -1,45 +1,94 @@
 """Statements of the hot path, compiled once per database.
 
 SQLAlchemy caches compiled statements, too, but spends several times the database's own work on
-finding the cached one and binding its parameters. Issuance runs five statements per certificate.
+finding the cached one, binding its parameters and wrapping its result. On SQLite these statements
+go straight to the driver, unless somebody listens to the engine's statements: then SQLAlchemy runs
+them, so that listeners see them like any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 
-from sqlalchemy import Connection, CursorResult, Dialect, Table, insert
+from sqlalchemy import Connection, Dialect, Select, Table, insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
 Row = Mapping[str, Any]
+Record = tuple[Any, ...]
+
+
+class _Compiled:
+    """A statement for one kind of database."""
+
+    def __init__(
+        self, statement: ClauseElement, columns: Sequence[str] | None, dialect: Dialect
+    ) -> None:
+        compiled = statement.compile(dialect=dialect, column_keys=columns)
+        assert isinstance(compiled, SQLCompiler)  # noqa: S101 DML and SELECT compile to SQL
+        self.sql = compiled.string
+        self.bind = _binder(compiled, dialect)
+        self.read = _reader(statement, dialect)
 
 
 class Prepared:
-    """A statement with named parameters. Event listeners of the engine see it like any other."""
+    """A statement with named parameters."""
 
     def __init__(self, statement: ClauseElement, *, columns: Iterable[str] | None = None) -> None:
         self._statement = statement
         self._columns = None if columns is None else list(columns)
-        self._compiled: dict[str, tuple[str, Callable[[Row], Any]]] = {}
+        self._compiled: dict[str, _Compiled] = {}
 
-    def execute(self, connection: Connection, values: Row) -> CursorResult[Any]:
-        """Run it once."""
-        sql, bind = self._for(connection.dialect)
-        return connection.exec_driver_sql(sql, bind(values))
+    def first(self, connection: Connection, values: Row) -> Record | None:
+        """Run it once; the first row, converted as the columns' types say."""
+        compiled = self._for(connection.dialect)
+        parameters = compiled.bind(values)
+        driver = driver_of(connection)
+        if driver is None:
+            found = connection.exec_driver_sql(compiled.sql, parameters).first()
+            row = None if found is None else tuple(found)
+        else:
+            try:
+                row = driver.execute(compiled.sql, parameters).fetchone()
+            except sqlite3.Error as error:
+                raise _wrapped(error, compiled.sql, connection) from error
+        return row if row is None or compiled.read is None else compiled.read(row)
+
+    def all(self, connection: Connection, values: Row) -> list[Record]:
+        """Run it once; every row, converted as the columns' types say."""
+        compiled = self._for(connection.dialect)
+        parameters = compiled.bind(values)
+        driver = driver_of(connection)
+        if driver is None:
+            found = connection.exec_driver_sql(compiled.sql, parameters)
+            rows = [tuple(row) for row in found]
+        else:
+            try:
+                rows = driver.execute(compiled.sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise _wrapped(error, compiled.sql, connection) from error
+        return rows if compiled.read is None else [compiled.read(row) for row in rows]
 
     def execute_many(self, connection: Connection, rows: Iterable[Row]) -> None:
         """Run it for each row, as one statement of the driver."""
-        sql, bind = self._for(connection.dialect)
-        connection.exec_driver_sql(sql, [bind(row) for row in rows])
+        compiled = self._for(connection.dialect)
+        parameters = [compiled.bind(row) for row in rows]
+        driver = driver_of(connection)
+        if driver is None:
+            connection.exec_driver_sql(compiled.sql, parameters)
+            return
+        try:
+            driver.executemany(compiled.sql, parameters)
+        except sqlite3.Error as error:
+            raise _wrapped(error, compiled.sql, connection) from error
 
-    def _for(self, dialect: Dialect) -> tuple[str, Callable[[Row], Any]]:
+    def _for(self, dialect: Dialect) -> _Compiled:
         found = self._compiled.get(dialect.name)
         if found is None:
-            compiled = self._statement.compile(dialect=dialect, column_keys=self._columns)
-            assert isinstance(compiled, SQLCompiler)  # noqa: S101 DML and SELECT compile to SQL
-            found = compiled.string, _binder(compiled, dialect)
+            found = _Compiled(self._statement, self._columns, dialect)
             self._compiled[dialect.name] = found
         return found
 
@@ -53,6 +102,26 @@ def prepared_insert(table: Table, *, returning_id: bool = False) -> Prepared:
     return Prepared(statement, columns=names)
 
 
+def driver_of(connection: Connection) -> sqlite3.Connection | None:
+    """The SQLite connection to run a statement on, ``None`` when SQLAlchemy must run it."""
+    if connection.dialect.name != "sqlite" or connection.dispatch.before_cursor_execute:
+        return None
+    return cast("sqlite3.Connection", connection.connection.driver_connection)
+
+
+def _wrapped(error: sqlite3.Error, sql: str, connection: Connection) -> BaseException:
+    """The error as SQLAlchemy would raise it; parameters may be secrets and are left out."""
+    return DBAPIError.instance(
+        sql,
+        None,
+        error,
+        sqlite3.Error,
+        hide_parameters=True,
+        connection_invalidated=False,
+        dialect=connection.dialect,
+    )
+
+
 def _binder(compiled: SQLCompiler, dialect: Dialect) -> Callable[[Row], Any]:
     """From values by name to what the driver takes, converted as the columns' types say."""
     names = list(compiled.positiontup or compiled.binds)
@@ -61,9 +130,36 @@ def _binder(compiled: SQLCompiler, dialect: Dialect) -> Callable[[Row], Any]:
         for name in names
     ]
     if compiled.positional:
-        return lambda row: tuple(
-            row[name] if process is None else process(row[name]) for name, process in convert
-        )
+        processed = [(i, process) for i, (_, process) in enumerate(convert) if process is not None]
+
+        def bind(row: Row) -> list[Any]:
+            values = [row[name] for name in names]
+            for index, process in processed:
+                values[index] = process(values[index])
+            return values
+
+        return bind
     return lambda row: {
         name: row[name] if process is None else process(row[name]) for name, process in convert
     }
+
+
+def _reader(statement: ClauseElement, dialect: Dialect) -> Callable[[Sequence[Any]], Record] | None:
+    """From a row of the driver to values; ``None`` when nothing is to be converted."""
+    if not isinstance(statement, Select):
+        return None
+    processed = []
+    for index, column in enumerate(statement.selected_columns):
+        process = column.type.dialect_impl(dialect).result_processor(dialect, None)
+        if process is not None:
+            processed.append((index, process))
+    if not processed:
+        return None
+
+    def read(row: Sequence[Any]) -> Record:
+        values = list(row)
+        for index, process in processed:
+            values[index] = process(values[index])
+        return tuple(values)
+
+    return read

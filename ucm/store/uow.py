@@ -38,6 +38,7 @@ from ucm.store.scope import Scope
 from ucm.store.secrets import CanaryRepository
 from ucm.store.sessions import SessionRepository
 from ucm.store.settings import SettingRepository
+from ucm.store.snapshots import Snapshots
 from ucm.store.templates import TemplateRepository
 from ucm.store.users import UserRepository
 
@@ -288,14 +289,16 @@ class UnitOfWork:
         self._publish = publish
         self._parsed = ParsedCertificates()
         self._thread = threading.local()
-        self._group = GroupCommit(engine, monotonic=clock.monotonic) if is_sqlite(engine) else None
-        read_options: dict[str, Any] = {READ_ONLY: True}
-        if self._group is None:
-            read_options |= {
-                "isolation_level": "REPEATABLE READ",
-                "postgresql_readonly": True,
-            }
-        self._readers = engine.execution_options(**read_options)
+        self._group: GroupCommit | None = None
+        self._snapshots: Snapshots | None = None
+        self._readers = engine
+        if is_sqlite(engine):
+            self._group = GroupCommit(engine, monotonic=clock.monotonic)
+            self._snapshots = Snapshots(engine)
+        else:
+            self._readers = engine.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True, **{READ_ONLY: True}
+            )
 
     @contextmanager
     def begin(self, actor: Actor) -> Iterator[StoreTransaction]:
@@ -326,20 +329,33 @@ class UnitOfWork:
     @contextmanager
     def read(self) -> Iterator[Reader]:
         """A consistent read: one snapshot from the first statement to the end of the block."""
-        with _connected(self._readers) as connection, connection.begin() as transaction:
+        with self._snapshot() as connection:
             reader = Reader(self._scope(connection, _NOBODY))
             try:
                 yield reader
             finally:
                 if "session" in reader.__dict__:
                     reader.session.close()
-                transaction.rollback()
 
     def close(self) -> None:
         """Close the write connection and the pool."""
         if self._group is not None:
             self._group.close()
+        if self._snapshots is not None:
+            self._snapshots.close()
         self._engine.dispose()
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Connection]:
+        if self._snapshots is not None:
+            with self._snapshots.open() as connection:
+                yield connection
+            return
+        with _connected(self._readers) as connection, connection.begin() as transaction:
+            try:
+                yield connection
+            finally:
+                transaction.rollback()
 
     @contextmanager
     def _unit(self) -> Iterator[Connection]:
