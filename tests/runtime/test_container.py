@@ -387,3 +387,40 @@ def test_the_cores_routes_live_where_plugins_may_not(ucm_app):
         if not any(within(rule.rule.rstrip("/"), prefix) for prefix in CORE_PREFIXES)
     }
     assert outside <= {"/"}
+
+
+def test_over_http_a_guard_that_is_down_is_503_and_shown(ucm_installation):
+    from ucm.testing.app import api_client, make_app
+    from ucm.testing.builders import a_csr
+
+    ca = a_ca().made_in(ucm_installation.start())
+    guard = Refuses("guard", guards=frozenset({Operation.ISSUE}))
+    container = ucm_installation.start(plugins={"guard": guard})
+    client = api_client(make_app(container), container)
+    before = stored_certificates(container)
+    answer = client.post("/api/v2/certificates", {"ca_id": ca.id, "csr": a_csr().pem()})
+    assert answer.status_code == 503, answer.text
+    assert answer.json["type"] == "urn:ucm:error:plugin-unavailable"
+    assert stored_certificates(container) == before
+    shown = {state["name"]: state for state in client.get("/api/v2/plugins").json["data"]}
+    assert (shown["guard"]["state"], shown["guard"]["step"]) == ("failed", "start")
+    assert shown["guard"]["reason"] == "RuntimeError: no token"
+    assert shown["softkeys"]["state"] == "running"
+
+
+def test_over_http_a_denial_names_who_may_change_it(ucm_installation):
+    from ucm.testing.app import api_client, make_app
+    from ucm.testing.builders import a_csr
+
+    denies = Denies([Denial("not-today", "Nothing today.", "Come tomorrow.", "/csr")])
+    container = ucm_installation.start(plugins={"denies": denies})
+    ca = a_ca().made_in(container)
+    denies.armed = True
+    client = api_client(make_app(container), container)
+    answer = client.post("/api/v2/certificates", {"ca_id": ca.id, "csr": a_csr().pem()})
+    assert answer.status_code == 400
+    assert answer.json["type"] == "urn:ucm:error:policy-denied"
+    assert answer.json["errors"] == [
+        {"pointer": "/csr", "code": "not-today", "detail": "Nothing today."}
+    ]
+    assert answer.json["hint"] == "Come tomorrow."
