@@ -132,11 +132,11 @@ def _binder(compiled: SQLCompiler, dialect: Dialect) -> Callable[[Row], Any]:
     if compiled.positional:
         processed = [(i, process) for i, (_, process) in enumerate(convert) if process is not None]
 
-        def bind(row: Row) -> list[Any]:
+        def bind(row: Row) -> Record:
             values = [row[name] for name in names]
             for index, process in processed:
                 values[index] = process(values[index])
-            return values
+            return tuple(values)
 
         return bind
     return lambda row: {
