@@ -38,7 +38,7 @@ def test_every_import_of_the_core_is_a_dependency(production, project):
     missing = {}
     for source in production:
         for package in _imported(source):
-            if package in sys.stdlib_module_names or package == "ucm" or package in ours:
+            if package in sys.stdlib_module_names or package in {"ucm", "_typeshed", *ours}:
                 continue
             if package in OPTIONAL:
                 assert OPTIONAL[package] in project["optional-dependencies"]
