@@ -92,7 +92,8 @@ class Served:
         return [int(line) for line in path.read_text().split()] if path.exists() else []
 
     def worker_pids(self) -> set[int]:
-        return {child.pid for child in self.children()} - set(self.scheduler_pids())
+        known = set(eventually(self.scheduler_pids))
+        return {child.pid for child in self.children()} - known
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.process.pid, number)
