@@ -92,6 +92,9 @@ def test_calls_are_timed_and_slow_ones_are_named(caplog):
     timing = host.dispatcher.timings["probe", "ucm_on_event"]
     assert (timing.calls, timing.seconds, timing.errors) == (1, 2.0, 0)
     assert "slow work belongs into a job" in caplog.text
+    shown = {metric.name: metric.read() for metric in host.dispatcher.metrics()}
+    assert shown["ucm_hook_seconds_total"]["probe", "ucm_on_event"] == 2.0
+    assert shown["ucm_hook_calls_total"]["probe", "ucm_on_event"] == 1
 
 
 def test_errors_are_counted_in_the_timings():

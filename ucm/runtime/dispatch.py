@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from ucm.api.actor import Actor
+from ucm.api.contributions import Metric
 from ucm.api.errors import PluginUnavailable, UcmError
 from ucm.api.events import CertificateIssued, CertificateRevoked, Delivery, Event
 from ucm.api.issuance import (
@@ -284,6 +285,24 @@ class Dispatcher:
                 self._timed(item.plugin, hook, started=started)
                 answers.append((item.plugin.name, outcome.value))
         return tuple(answers)
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """How long hooks take and how often they fail, by plugin and hook, in this process."""
+        fields = {"calls": "Calls of", "seconds": "Seconds spent in", "errors": "Errors in"}
+        return tuple(
+            Metric(
+                name=f"ucm_hook_{name}_total",
+                help=f"{title} hooks of plugins.",
+                read=partial(self._timing, name),
+                labels=("plugin", "hook"),
+                counter=True,
+            )
+            for name, title in fields.items()
+        )
+
+    def _timing(self, name: str) -> dict[tuple[str, ...], float]:
+        with self._lock:
+            return {key: float(getattr(timing, name)) for key, timing in self.timings.items()}
 
     def fault(self, plugin: Plugin, where: str, *, error: BaseException) -> None:
         """Count an error of a plugin's own code (a request, a job, a check) and log it with its

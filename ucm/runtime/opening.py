@@ -20,6 +20,7 @@ from ucm.domain.rbac import Roles
 from ucm.domain.settings import GeneralSettings
 from ucm.issuance.extensions import CORE_OIDS
 from ucm.issuance.lints import CORE_LINTS
+from ucm.issuance.policy import OPERATOR_ORIGINS
 from ucm.issuance.profiles import BUILT_IN
 from ucm.runtime.boot import BootError, BootSettings
 from ucm.runtime.contribute import Names
@@ -35,8 +36,6 @@ from ucm.store.engine import create_engine
 log = logging.getLogger("ucm.runtime")
 
 CORE_ACTIONS = frozenset(action.name for action in CORE_AUDIT_ACTIONS)
-CORE_ORIGINS = ("api", "cli", "csr", "renewal")
-"""Origin kinds of the core; a plugin's protocol has another id."""
 CORE_EVENT_NAMES = frozenset(event.name for event in CORE_EVENTS)
 
 
@@ -57,7 +56,7 @@ def load_plugins(
     names.claim("profile", BUILT_IN, owner="core")
     names.claim("lint", [lint.name for lint in CORE_LINTS], owner="core")
     names.claim("extension", [oid.dotted_string for oid in CORE_OIDS], owner="core")
-    names.claim("protocol", CORE_ORIGINS, owner="core")
+    names.claim("protocol", OPERATOR_ORIGINS, owner="core")
     host = PluginHost(
         candidates,
         wanted=wanted,

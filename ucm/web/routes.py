@@ -125,5 +125,5 @@ def _families(container: Container) -> Iterator[Metric]:
         },
         label="status",
     )
-    for metric in container.host.metrics:
+    for metric in (*container.dispatcher.metrics(), *container.host.metrics):
         yield health.plugin_family(metric, isolated=lambda call: isolated(call).value)
