@@ -65,6 +65,23 @@ def test_approval_starts_again_from_the_first_step(place, root, waiting):
     assert place.pipeline.resume(waiting, actor=approver) == issued  # again: the same
 
 
+def test_approvals_may_come_with_the_resumption(place, waiting):
+    assert isinstance(
+        place.pipeline.resume(waiting, actor=ADMIN, approvals=(3, 4)), IssuedCertificate
+    )
+    assert place.audit("certificate_created")[-1]["details"]["approvals"] == [3, 4]
+
+
+def test_a_rejection_is_final_and_audited(place, waiting):
+    place.pipeline.reject(waiting, actor=ADMIN, reason="not needed")
+    row = place.audit("certificate_refused")[-1]
+    assert row["details"]["detail"] == "not needed"
+    with pytest.raises(Conflict, match="rejected"):
+        place.pipeline.resume(waiting, actor=ADMIN, approvals=(1,))
+    with pytest.raises(Conflict):
+        place.pipeline.reject(waiting, actor=ADMIN, reason="again")
+
+
 def test_without_approval_it_stays_held(place, waiting):
     assert place.pipeline.resume(waiting, actor=ADMIN) == Held(waiting, "ask somebody")
 

@@ -289,6 +289,16 @@ def test_plugins_bring_profiles(place, root):
     assert place.issue(root, profile="scep-ra")
 
 
+def test_a_protocols_profile_is_not_for_issuing_by_hand(place, root):
+    profile = Profile(name="acme", extended_key_usage=("1.3.6.1.5.5.7.3.1",), protocol_only=True)
+    for origin in ("api", "cli", "csr"):
+        with pytest.raises(PolicyDenied) as error:
+            place.issue(root, profile=profile, origin=origin)
+        assert codes(error) == {"profile-for-protocols"}
+    for origin in ("acme", "renewal"):
+        assert place.issue(root, profile=profile, origin=origin, actor=ADMIN)
+
+
 # --- plugins and drafts --------------------------------------------------------------------------
 
 

@@ -142,6 +142,24 @@ class Issuance(Protocol):
         ``KeyUnavailable``, ``PluginUnavailable``, ``Invalid``, ``NotFound``."""
         ...
 
+    def resume(
+        self,
+        request_id: int,
+        *,
+        actor: Actor,
+        approvals: tuple[int, ...] = (),
+        on_stored: OnStored | None = None,
+    ) -> IssuanceResult:
+        """Start a held request again from its first step, with the approvals it was given (ids of
+        the deciding plugin's own). Raises ``NotFound``, ``Conflict`` (decided already), and
+        what ``issue`` raises.
+        """
+        ...
+
+    def reject(self, request_id: int, *, actor: Actor, reason: str) -> None:
+        """Decide against a held request. Raises ``NotFound``, ``Conflict`` (decided already)."""
+        ...
+
     def revoke(self, request: RevocationRequest, *, actor: Actor) -> CertificateView:
         """Revoke or hold. Raises ``PolicyDenied``, ``Conflict`` (already revoked), ``NotFound``."""
         ...

@@ -47,6 +47,7 @@ from ucm.store.requests import (
     FAILED,
     ISSUED,
     PENDING,
+    REJECTED,
     HeldRequestRow,
     NewHeldRequest,
 )
@@ -140,9 +141,15 @@ class Pipeline:
             return self._run(case, on_stored=on_stored)
 
     def resume(
-        self, request_id: int, *, actor: Actor, on_stored: OnStored | None = None
+        self,
+        request_id: int,
+        *,
+        actor: Actor,
+        approvals: tuple[int, ...] = (),
+        on_stored: OnStored | None = None,
     ) -> IssuanceResult:
-        """Start a held request again from the first step, with the approvals it has by now.
+        """Start a held request again from the first step, with the approvals it has by now and the
+        given ones, which are the deciding plugin's own ids.
 
         It is judged as its requester's; ``actor`` is who resumes it. Raises ``NotFound``,
         ``Conflict`` when it was decided otherwise, and whatever ``issue`` raises.
@@ -153,6 +160,10 @@ class Pipeline:
                 return records.issued_of(reader.certificates.get(row.certificate_id))
         if row.state != PENDING or row.operation != "issue":
             raise Conflict(f"The request is already {row.state}.")
+        if approvals:
+            with self.uow.begin(actor) as tx:
+                for approval in approvals:
+                    row = tx.requests.approve(row.id, approval=approval)
         request = held.load_request(row.payload["request"], approvals=row.approvals)
         requester = held.load_actor(row.payload["actor"])
         try:
@@ -173,10 +184,27 @@ class Pipeline:
                 tx.requests.resolve(row.id, state=FAILED, reason=error.detail)
             raise
 
+    def reject(self, request_id: int, *, actor: Actor, reason: str) -> None:
+        """Decide against a held request. Raises ``NotFound``, ``Conflict`` when it was decided."""
+        with self.uow.begin(actor) as tx:
+            row = tx.requests.get(request_id)
+            tx.requests.resolve(request_id, state=REJECTED, reason=reason)
+            tx.audit(
+                "certificate_refused",
+                target=Target("request", request_id, row.subject),
+                success=False,
+                origin=row.origin,
+                ca_id=row.ca_id,
+                error="rejected",
+                detail=reason,
+            )
+
     def _load(self, request: IssuanceRequest, reader: Reader) -> Loaded:
         return load(request, reader=reader, profiles=self.profiles, issuers=self._issuers)
 
-    def _answered(self, request: IssuanceRequest, *, reader: Reader | StoreTransaction) -> IssuanceResult | None:
+    def _answered(
+        self, request: IssuanceRequest, *, reader: Reader | StoreTransaction
+    ) -> IssuanceResult | None:
         """What the same request was answered before."""
         key, origin = request.idempotency_key, request.origin.kind
         if key is None:
@@ -231,8 +259,7 @@ class Pipeline:
         )
         reasons = list(
             policy.denials(
-                profile=loaded.profile,
-                spec=loaded.key_spec,
+                applicant,
                 compromised=loaded.compromised,
                 issuer=loaded.issuer,
                 now=now,
@@ -296,8 +323,8 @@ class Pipeline:
                         issued = replace(issued, claimed=False)
                         tx.certificates.set_state(issued.id, state=records.UNCLAIMED)
         except Conflict:
-            # Somebody else answered the same request meanwhile: both get that certificate. Looked up
-            # in a write unit, because the other one may wait in the very same commit.
+            # Somebody else answered the same request meanwhile: both get that certificate. Looked
+            # up in a write unit, because the other one may wait in the very same commit.
             with self.uow.begin(case.actor) as tx:
                 known = self._answered(case.request, reader=tx)
             if isinstance(known, IssuedCertificate):
@@ -311,12 +338,13 @@ class Pipeline:
         self, ready: _Ready, new: NewCertificate, *, tx: StoreTransaction, intent_id: int | None
     ) -> IssuedCertificate:
         case, draft = ready.case, ready.ticket.draft
-        request = case.request
+        request, key = case.request, case.request.key
         if request.new_key is not None:
             purpose = KeyPurpose.CA if draft.is_ca else KeyPurpose.SUBJECT
-            ref = tx.keys.add(request.new_key, purpose=purpose, label=records.title_of(draft))
-            new = replace(new, key_id=ref.id)
-        certificate_id = tx.certificates.add(new)
+            key = tx.keys.add(request.new_key, purpose=purpose, label=records.title_of(draft))
+            new = replace(new, key_id=key.id)
+        view = tx.certificates.added(new, key=key)
+        certificate_id = view.id
         facts = records.facts_of(request, draft=draft, adjustments=ready.adjustments)
         if ready.ticket.findings:
             facts["lint"] = [f"{f.severity.value} {f.lint}" for f in ready.ticket.findings]
@@ -329,13 +357,7 @@ class Pipeline:
             tx.intents.done(intent_id, certificate_id=certificate_id)
         if case.waiting is not None:
             tx.requests.resolve(case.waiting.id, state=ISSUED, certificate_id=certificate_id)
-        return IssuedCertificate(
-            id=certificate_id,
-            serial=new.serial,
-            der=new.der,
-            ca_id=new.ca_id,
-            not_after=new.not_after,
-        )
+        return records.issued_of(view)
 
     def _reserve(self, ready: _Ready) -> int:
         """T1: the serial and the bytes to be signed are durable before a remote key signs them."""

@@ -15,12 +15,15 @@ from ucm.api.names import general_name_text
 from ucm.api.publickeys import accepted_spec
 from ucm.api.views import CaView, CertificateView
 from ucm.domain.nameconstraints import Violation, violations
+from ucm.issuance.drafting import Applicant
 from ucm.issuance.issuer import Issuer
 
 OPERATOR_ORIGINS = frozenset({"api", "cli", "csr", "renewal"})
 """Ways in which people with an account ask. Every other origin is a protocol's."""
 
 ISSUER_EXPIRED = "issuer-expired"
+
+_BY_HAND = frozenset({"api", "cli", "csr"})
 
 _TRUSTED_ACTORS = frozenset({ActorKind.SYSTEM, ActorKind.JOB, ActorKind.CLI})
 
@@ -95,9 +98,17 @@ def check_kind(request: IssuanceRequest, profile: Profile) -> None:
 
 
 def denials(
-    *, profile: Profile, spec: KeySpec, compromised: bool, issuer: Issuer | None, now: datetime
+    applicant: Applicant, *, compromised: bool, issuer: Issuer | None, now: datetime
 ) -> Iterable[Denial]:
     """Reasons that do not depend on the names."""
+    profile, spec = applicant.profile, applicant.key_spec
+    if profile.protocol_only and applicant.request.origin.kind in _BY_HAND:
+        yield Denial(
+            "profile-for-protocols",
+            f"The profile {profile.name!r} serves its protocol only.",
+            "Choose another profile.",
+            "/profile",
+        )
     if compromised:
         yield Denial(
             "key-compromised",
