@@ -10,11 +10,15 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 
 from ucm.api.csr import CertificateRequest
 from ucm.api.keys import KeyRecord, KeyRef, KeySpec, SignatureScheme
+
+if TYPE_CHECKING:
+    from ucm.api.views import CertificateView
 
 
 class Operation(enum.Enum):
@@ -194,6 +198,8 @@ class IssuedCertificate:
     not_after: datetime
     claimed: bool = True
     """False when ``on_stored`` raised: the certificate is kept as ``issued_unclaimed``."""
+    view: CertificateView = field(repr=False, compare=False, kw_only=True)
+    """The row as it was stored, before ``on_stored`` wrote more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ _MAX_DEPTH = 16
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    version: int
     until: float
     issuer: Issuer
     record: KeyRecord
@@ -32,8 +31,9 @@ class _Known:
 class Issuers:
     """Authorities with their chains and key records, remembered for a few seconds.
 
-    The authority's own row is read for every request, so that offline and inactive ones stop at
-    once; what stands above it and its (still sealed) key record may be ten seconds old.
+    Whether the authority's own row is still the same is read for every request, so that offline and
+    inactive ones stop at once; what stands above it and its (still sealed) key record may be ten
+    seconds old. Only usable authorities are remembered.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -43,20 +43,21 @@ class Issuers:
 
     def load(self, ca_id: int, *, reader: Reader) -> tuple[Issuer, CAKey]:
         """Raises ``NotFound``, ``CaOffline``, ``Conflict``."""
-        ca = reader.cas.get(ca_id)
-        check_usable(ca)
+        standing = reader.cas.standing(ca_id)
         now = self._clock.monotonic()
         known = self._known.get(ca_id)
-        if known is None or known.version != ca.version or known.until < now:
+        if known is None or known.until < now or not standing.is_of(known.issuer.ca):
+            ca = reader.cas.get(ca_id)
+            check_usable(ca)
             known = self._read(ca, reader=reader, until=now + _FRESH_SECONDS)
         issuer = known.issuer
-        return issuer, CAKey(known.record, issuer.public_key, ca.key)
+        return issuer, CAKey(known.record, issuer.public_key, issuer.ca.key)
 
     def _read(self, ca: CaView, *, reader: Reader, until: float) -> _Known:
         if ca.key is None:
             raise Conflict(f"UCM has no private key of the authority {ca.name!r}.")
         above = chain_above(ca, reader=reader)
-        known = _Known(ca.version, until, issuer_of(ca, above=above), reader.keys.record(ca.key))
+        known = _Known(until, issuer_of(ca, above=above), reader.keys.record(ca.key))
         with self._lock:
             self._known[ca.id] = known
         return known

@@ -181,6 +181,7 @@ def issued_of(view: CertificateView) -> IssuedCertificate:
         ca_id=view.ca_id,
         not_after=view.not_after,
         claimed=view.state != UNCLAIMED,
+        view=view,
     )
 
 

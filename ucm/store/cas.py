@@ -13,6 +13,7 @@ from ucm.api.keys import KeyPurpose, KeyRef
 from ucm.api.views import CaPublication, CaView, PublicationUrls
 from ucm.store import tables
 from ucm.store.certificates import CertificateRepository
+from ucm.store.prepared import Prepared
 from ucm.store.scope import Repository, Scope
 
 _t = tables.ca.c
@@ -40,6 +41,22 @@ class NewCa:
     publication: CaPublication = field(default_factory=CaPublication)
     url_slug: str | None = None
     imported_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaStanding:
+    """What may change from one issuance to the next."""
+
+    version: int
+    is_active: bool
+    offline: bool
+    key_id: int | None
+    certificate_id: int
+
+    def is_of(self, ca: CaView) -> bool:
+        """Whether the view is still as the row is."""
+        key_id = None if ca.key is None else ca.key.id
+        return self == CaStanding(ca.version, ca.is_active, ca.offline, key_id, ca.certificate_id)
 
 
 class CaRepository(Repository):
@@ -73,6 +90,13 @@ class CaRepository(Repository):
         if row is None:
             raise NotFound(f"There is no authority with the id {ca_id}.")
         return self._view(row)
+
+    def standing(self, ca_id: int) -> CaStanding:
+        """What tells whether a view that was read before still holds. Raises ``NotFound``."""
+        row = _STANDING.first(self._connection, {"id": ca_id})
+        if row is None:
+            raise NotFound(f"There is no authority with the id {ca_id}.")
+        return CaStanding(*row)
 
     def find(self, ca_id: int) -> CaView | None:
         """The authority, if it exists."""
@@ -232,3 +256,8 @@ _SELECT: Select[Any] = select(
     _own.not_after,
 ).join_from(tables.ca, tables.certificate, _t.certificate_id == _own.id)
 _SELECT_ONE = _SELECT.where(_t.id == bindparam("id"))
+_STANDING = Prepared(
+    select(_t.version, _t.is_active, _t.offline, _t.key_id, _t.certificate_id).where(
+        _t.id == bindparam("id")
+    )
+)

@@ -105,6 +105,7 @@ class NewCertificate:
 
 _COMPUTED = {"revocation_reason", "texts", "terms"}
 _PLAIN = tuple(name for name in NewCertificate.__slots__ if name not in _COMPUTED)
+_VIEWED = frozenset(CertificateView.__slots__) - {"id", "key", "renewed_by"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,16 @@ class CertificateRepository(Repository):
         Raises ``Conflict`` when the issuer already used the serial (deleted certificates
         included), when the same certificate is stored, or when its idempotency key was used.
         """
+        return self._add(new)[0]
+
+    def added(self, new: NewCertificate, *, key: KeyRef | None) -> CertificateView:
+        """As ``add``, answering what ``get`` would; ``key`` is the reference of ``new.key_id``."""
+        certificate_id, values = self._add(new)
+        shown = {name: values[name] for name in _VIEWED}
+        shown["revocation_reason"] = new.revocation_reason
+        return CertificateView(id=certificate_id, key=key, renewed_by=None, **shown)
+
+    def _add(self, new: NewCertificate) -> tuple[int, dict[str, Any]]:
         if new.ca_id is not None and (new.state == "imported" or len(new.serial) <= 16):
             # A fresh serial has more than 64 random bits: no deleted certificate can have had it.
             new = self._reclaimed(new)
@@ -154,7 +165,7 @@ class CertificateRepository(Repository):
         assert added is not None  # noqa: S101 INSERT ... RETURNING
         certificate_id = int(added[0])
         self._add_terms(certificate_id, () if new.is_ca else new.terms)
-        return certificate_id
+        return certificate_id, values
 
     def revoke(
         self,
