@@ -56,10 +56,14 @@ def test_scopes_are_known_and_within_the_callers_own(installation):
     assert api.get(KEYS).json["data"] == []
 
 
-def test_a_key_cannot_make_a_wider_key(installation):
+def test_a_key_cannot_make_another_one_or_renew_a_wider_one(installation, admin):
+    wide = admin.post(KEYS, {"name": "wide", "permissions": ["*"]}).json["data"]
     key = installation.with_key("admin", "read:cas")
-    assert key.post(KEYS, {"name": "x", "permissions": ["read:cas"]}).status_code == 201
-    assert key.post(KEYS, {"name": "x", "permissions": ["read:users"]}).status_code == 403
+    assert key.post(KEYS, {"name": "x", "permissions": ["read:cas"]}).status_code == 403
+    assert key.post(f"{KEYS}/{wide['id']}/regenerate").status_code == 403
+    [own] = [one for one in key.get(KEYS).json["data"] if one["name"] == "test"]
+    assert key.post(f"{KEYS}/{own['id']}/regenerate").status_code == 200
+    assert key.get(KEYS).status_code == 401, "its old secret has ended"
 
 
 def test_a_key_expires(installation, admin):

@@ -5,6 +5,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from ucm.api.actor import Actor
+from ucm.domain.passwords import PasswordHasher
+
 PASSWORD = "Str0ng-enough"
 LOGIN = "/api/v2/auth/login"
 
@@ -219,3 +222,18 @@ def test_security_headers_are_on_every_answer(installation):
         assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
         assert "Referrer-Policy" in headers
     assert installation.api().get("/api/v2/auth/verify").headers["Cache-Control"] == "no-store"
+
+
+def test_a_hash_of_old_costs_is_replaced_at_the_next_sign_in(installation):
+    container = installation.container
+    viewer = container.users.by_username("viewer")
+    old = PasswordHasher(memory_kib=2048, passes=1).hash(PASSWORD)
+    with container.uow.begin(Actor.system("tests")) as tx:
+        tx.users.update(
+            viewer.id, password_hash=old, password_changed_at=viewer.password_changed_at
+        )
+    assert installation.api().sign_in("viewer").status_code == 200
+    after = container.users.by_username("viewer")
+    assert after.password_hash != old
+    assert after.password_changed_at == viewer.password_changed_at
+    assert installation.api().sign_in("viewer").status_code == 200

@@ -1,8 +1,12 @@
 """Accounts: who may make and change them, and that an administrator always remains."""
 
+import threading
+
 import pytest
 
+from ucm.api.actor import Actor, ActorKind
 from ucm.api.errors import Conflict, Forbidden, Invalid
+from ucm.services.users import AccountRequest
 
 PASSWORD = "Str0ng-enough"
 USERS = "/api/v2/users"
@@ -202,12 +206,37 @@ def test_a_given_first_password_need_not_be_changed(empty_installation):
 
 
 def test_services_refuse_without_http(installation):
-    from ucm.api.actor import Actor
-    from ucm.services.users import AccountRequest
-
     users = installation.container.users
-    nobody = Actor(kind=Actor.system().kind, name="x")
+    nobody = Actor(kind=ActorKind.SYSTEM, name="x")
     with pytest.raises(Forbidden):
         users.create(AccountRequest(username="eve", password=PASSWORD, role="admin"), actor=nobody)
     with pytest.raises(Conflict):
         users.create(AccountRequest(username="Viewer", password=PASSWORD), actor=nobody)
+
+
+def test_two_administrators_who_demote_each_other_at_once_leave_one(installation, admin):
+    second = admin.post(USERS, new(role="admin")).json["data"]["id"]
+    users = installation.container.users
+    first = id_of(installation, "admin")
+    start = threading.Barrier(2)
+    outcomes = []
+
+    def demote(actor_id, target_id):
+        actor = Actor(kind=ActorKind.USER, name="x", user_id=actor_id, permissions=frozenset({"*"}))
+        start.wait()
+        try:
+            users.update(target_id, changes={"role": "viewer"}, actor=actor)
+            outcomes.append("demoted")
+        except Conflict:
+            outcomes.append("refused")
+
+    threads = [
+        threading.Thread(target=demote, args=pair) for pair in ((first, second), (second, first))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["demoted", "refused"]
+    with installation.container.uow.read() as reader:
+        assert reader.users.page(roles=("admin",), active=True).total == 1

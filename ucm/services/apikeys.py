@@ -138,9 +138,13 @@ class ApiKeyService:
     ) -> CreatedKey:
         """A new key of the actor's account; ``expires_days`` ``None`` is never.
 
-        Raises ``Invalid`` for unknown scopes, ``Forbidden`` for scopes beyond the actor's own,
-        ``Conflict`` at the limit of active keys.
+        Raises ``Invalid`` for unknown scopes, ``Forbidden`` for scopes beyond the actor's own and
+        for an actor that is itself a key, ``Conflict`` at the limit of active keys.
         """
+        if actor.kind is ActorKind.API_KEY:  # or a stolen key would outlive its own end
+            raise Forbidden(
+                "An API key cannot make another one.", hint="Sign in with a password to make it."
+            )
         user_id = _account_of(actor)
         self._check_scopes(permissions, actor=actor)
         now = self._clock.now()
