@@ -50,6 +50,7 @@ class CaOrder:
     extended_key_usage: tuple[str, ...] = ()
     cps_uri: str | None = None
     cps_oid: str | None = None
+    named_urls: bool = False
 
     @property
     def is_root(self) -> bool:

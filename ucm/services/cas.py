@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from ucm.api.issuance import Held, IssuanceRequest, IssuedCertificate
 from ucm.api.keys import KeyRef
 from ucm.api.publickeys import accepted_spec
 from ucm.api.services import Clock, Ids, Issuance, Target, Transaction
-from ucm.api.views import CaView, CertificateView
+from ucm.api.views import CaPublication, CaView, CertificateView
 from ucm.services.bulk import BulkOutcome, each
 from ucm.services.ca_orders import (
     CaOrder,
@@ -25,6 +26,7 @@ from ucm.services.ca_orders import (
     key_spec_of,
     renewal_request_of,
 )
+from ucm.services.chains import authority_key_id, issuers_of
 from ucm.services.exports import Exportable, ExportedFile, ExportRequest, export, export_many
 from ucm.services.imports import spki_of
 from ucm.services.intake import Imported, ImportOrder, Intake
@@ -129,7 +131,7 @@ class AuthorityService:
     def chain(self, ca_id: int) -> list[bytes]:
         """DER from the authority to its root, as far as it is known. Raises ``NotFound``."""
         with self._uow.read() as reader:
-            return [ca.der for ca in chain_from(reader, ca_id)]
+            return _chain(reader, reader.cas.get(ca_id))
 
     # --- making ----------------------------------------------------------------------------------
 
@@ -165,6 +167,7 @@ class AuthorityService:
     ) -> int:
         """Make an authority of a CA certificate that was just stored; returns its id."""
         certificate = tx.certificates.get(issued.id)
+        named = order is not None and order.named_urls
         ca_id = tx.cas.add(
             NewCa(
                 refid=self._ids.new_id(),
@@ -174,6 +177,8 @@ class AuthorityService:
                 key=certificate.key,
                 digest=order.digest if order else "auto",
                 path_length=_path_length(certificate),
+                publication=CaPublication(named_urls=named),
+                url_slug=_free_slug(tx, name) if named else None,
             )
         )
         tx.audit(
@@ -251,6 +256,7 @@ class AuthorityService:
         """
         with self._uow.begin(actor) as tx:
             ca = tx.cas.get(ca_id)
+            changes = {**changes, **_named(tx, ca, changes)}
             _check_publication({**asdict(ca.publication), **changes})
             changed = tuple(sorted(changes))
             if changes:
@@ -293,23 +299,17 @@ class AuthorityService:
         Raises ``Forbidden``, ``Invalid``, ``Conflict`` when the key cannot be given out.
         """
         with self._uow.read() as reader:
-            chain = chain_from(reader, ca_id)
-        ca = chain[0]
+            ca = reader.cas.get(ca_id)
+            chain = _chain(reader, ca)
         if request.needs_key and not actor.may("write:cas"):
             raise Forbidden(
                 "The private key of an authority needs the permission write:cas.",
                 hint="Export without the key.",
             )
-        item = Exportable(
-            name=ca.name, certificate=ca.der, chain=[above.der for above in chain[1:]]
-        )
+        key = None
         if request.needs_key and ca.key is not None:
-            item = Exportable(
-                name=ca.name,
-                certificate=ca.der,
-                chain=item.chain,
-                key=exported_key(self._keys, ca.key),
-            )
+            key = exported_key(self._keys, ca.key)
+        item = Exportable(name=ca.name, certificate=ca.der, chain=chain[1:], key=key)
         file = export(item, request)
         with self._uow.begin(actor) as tx:
             target = Target("ca", ca.id, ca.name)
@@ -335,15 +335,9 @@ def exported_key(keys: KeyService, ref: KeyRef) -> bytes:
         raise Conflict(error.detail, hint=error.hint) from None
 
 
-def chain_from(reader: Repositories, ca_id: int) -> list[CaView]:
-    """The authority and those above it, nearest first. Raises ``NotFound``."""
-    chain = [reader.cas.get(ca_id)]
-    while chain[-1].parent_id is not None and len(chain) < 32:
-        above = reader.cas.find(chain[-1].parent_id)
-        if above is None or any(above.id == ca.id for ca in chain):
-            break
-        chain.append(above)
-    return chain
+def _chain(reader: Repositories, ca: CaView) -> list[bytes]:
+    key_id = authority_key_id(ca.certificate)
+    return [ca.der, *issuers_of(reader, ca_id=ca.parent_id, key_id=key_id)]
 
 
 def _keys_of(reader: Repositories, ca: CaView) -> set[KeyRef]:
@@ -382,6 +376,29 @@ def _key_type(ca: CaView) -> str:
 def _path_length(certificate: CertificateView) -> int | None:
     parsed = x509.load_der_x509_certificate(certificate.der)
     return parsed.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+
+
+def _named(tx: StoreTransaction, ca: CaView, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The slug that ``named_urls`` brings. Once published it is in certificates and stays."""
+    wanted = changes.get("named_urls")
+    if wanted is False and ca.publication.named_urls:
+        raise Invalid.field(
+            "/named_urls",
+            "immutable",
+            "Named URLs stay: certificates that were issued point to them.",
+        )
+    if wanted and ca.url_slug is None:
+        return {"url_slug": _free_slug(tx, ca.name)}
+    return {}
+
+
+def _free_slug(tx: StoreTransaction, name: str) -> str:
+    base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "ca"
+    taken = {ca.url_slug for ca in tx.cas.all()}
+    slug, number = base, 2
+    while slug in taken:
+        slug, number = f"{base}-{number}", number + 1
+    return slug
 
 
 def _check_publication(values: Mapping[str, Any]) -> None:

@@ -24,7 +24,8 @@ from ucm.api.services import Clock, Ids, Issuance, Target
 from ucm.api.views import CertificateView
 from ucm.domain.compliance import assess
 from ucm.services.bulk import BulkOutcome, each
-from ucm.services.cas import chain_from, exported_key
+from ucm.services.cas import exported_key
+from ucm.services.chains import issuers_of
 from ucm.services.exports import (
     Exportable,
     ExportedFile,
@@ -54,7 +55,7 @@ from ucm.store.certificates import CertificateCounts
 from ucm.store.paging import Page
 from ucm.store.uow import Repositories, UnitOfWork
 
-_MANY = 100
+_MANY = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ class CertificateService:
             if key is not None:
                 self._keys.backend(key.record.backend).destroy(key.record)
             raise
-        return result if isinstance(result, Held) else self.get(result.id)
+        return result if isinstance(result, Held) else result.view
 
     def _template_key(self, template_id: int | None) -> str | None:
         if template_id is None:
@@ -321,6 +322,7 @@ class CertificateService:
         """Several certificates (all without ``ids``) in one file. Raises ``NotFound``."""
         with self._uow.read() as reader:
             if ids is None:
+                _check_size(reader.certificates.counts(self._clock.now()).total)
                 ders = [view.der for view in reader.certificates.stream()]
             else:
                 ders = [reader.certificates.get(key).der for key in dict.fromkeys(ids)]
@@ -377,11 +379,17 @@ class CertificateService:
         return outcome
 
 
+def _check_size(total: int) -> None:
+    if total > _MANY:
+        raise Conflict(
+            f"A PKCS#7 file is made in memory, and {total} certificates are too many for that.",
+            hint=f"Export as pem, which is streamed, or at most {_MANY} certificates.",
+        )
+
+
 def _above(reader: Repositories, view: CertificateView) -> list[bytes]:
     """DER of the issuers, nearest first."""
-    if view.ca_id is None:
-        return []
-    return [ca.der for ca in chain_from(reader, view.ca_id)]
+    return issuers_of(reader, ca_id=view.ca_id, key_id=view.authority_key_id)
 
 
 def _target(view: CertificateView) -> Target:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
@@ -21,7 +21,8 @@ from ucm.api.services import Clock, Ids, Target
 from ucm.api.views import CaView, CertificateView
 from ucm.api.x509 import fingerprint, serial_text, signature_algorithm_name
 from ucm.issuance.records import names_by_kind
-from ucm.services.imports import ImportedMaterial, check_authority, read_material
+from ucm.services.chains import authority_key_id, subject_key_id
+from ucm.services.imports import ImportedMaterial, check_authority, read_material, spki_of
 from ucm.services.keys import KeyService
 from ucm.store.cas import NewCa
 from ucm.store.certificates import NewCertificate
@@ -96,6 +97,9 @@ class Intake:
             present = tx.certificates.by_thumbprint(_thumbprint(certificate))
             if present is not None:
                 return self._update_authority(tx, present, order, record)
+            twin = _same_authority(certificate, tx.cas.all())
+            if twin is not None:
+                return self._succeed(tx, twin, certificate, order, record)
             parent = self._issuer(tx, certificate, order)
             key = self._keep(tx, record, purpose=KeyPurpose.CA, label=f"ca:{name}")
             certificate_id = tx.certificates.add(
@@ -104,7 +108,7 @@ class Intake:
                     name=name,
                     issuer=parent,
                     key=key,
-                    cert_type="root_ca" if _self_issued(certificate) else "intermediate_ca",
+                    cert_type=_ca_type(certificate),
                 )
             )
             ca_id = tx.cas.add(
@@ -153,9 +157,41 @@ class Intake:
         tx.emit(CaUpdated(ca_id=ca.id, changed=tuple(changed)))
         return Imported(present.id, ca.id, created=False)
 
+    def _succeed(
+        self,
+        tx: StoreTransaction,
+        ca: CaView,
+        certificate: x509.Certificate,
+        order: ImportOrder,
+        record: KeyRecord | None,
+    ) -> Imported:
+        """A certificate that the authority's issuer made anew for the same key: it takes over."""
+        if not order.update_existing or certificate.not_valid_before_utc < ca.not_before:
+            raise Conflict(
+                f"The authority {ca.name!r} is here with a newer certificate for the same key."
+                if order.update_existing
+                else f"The authority {ca.name!r} is here with another certificate.",
+                hint="Send update_existing: true to import a renewed certificate.",
+            )
+        key = ca.key
+        if key is None:
+            key = self._keep(tx, record, purpose=KeyPurpose.CA, label=f"ca:{ca.name}")
+        issuer = tx.cas.find(ca.parent_id) if ca.parent_id is not None else None
+        row = self._row(
+            certificate, name=ca.name, issuer=issuer, key=key, cert_type=_ca_type(certificate)
+        )
+        certificate_id = tx.certificates.add(replace(row, renews=ca.certificate_id))
+        tx.cas.set_certificate(
+            ca.id, certificate_id=certificate_id, key=key, path_length=_path_length(certificate)
+        )
+        target = Target("ca", ca.id, ca.name)
+        tx.audit("ca_updated", target=target, changed=["certificate"], serial=row.serial)
+        tx.emit(CaUpdated(ca_id=ca.id, changed=("certificate",)))
+        return Imported(certificate_id, ca.id, created=False)
+
     def _adopt(self, tx: StoreTransaction, ca: CaView) -> None:
         """Link certificates and authorities that came earlier than their issuer."""
-        key_id = _subject_key_id(ca.certificate)
+        key_id = subject_key_id(ca.certificate)
         if key_id is None:
             return
         for orphan in tx.certificates.orphans_of(key_id):
@@ -286,8 +322,8 @@ class Intake:
             san_email=san["email"],
             san_uri=san["uri"],
             san_upn=san["upn"],
-            subject_key_id=_subject_key_id(certificate),
-            authority_key_id=_authority_key_id(certificate),
+            subject_key_id=subject_key_id(certificate),
+            authority_key_id=authority_key_id(certificate),
             thumbprint_sha256=_thumbprint(certificate),
             thumbprint_sha1=fingerprint(der, algorithm="sha1"),
             spki_sha256=hashlib.sha256(spki).hexdigest(),
@@ -309,8 +345,20 @@ def is_ca(certificate: x509.Certificate) -> bool:
         return False
 
 
-def _self_issued(certificate: x509.Certificate) -> bool:
-    return certificate.subject == certificate.issuer
+def _ca_type(certificate: x509.Certificate) -> str:
+    return "root_ca" if certificate.subject == certificate.issuer else "intermediate_ca"
+
+
+def _same_authority(certificate: x509.Certificate, known: Iterable[CaView]) -> CaView | None:
+    """The authority with this name and key whose certificate the same issuer made."""
+    spki = spki_of(certificate)
+    names = (certificate.subject.public_bytes(), certificate.issuer.public_bytes())
+    for ca in known:
+        there = ca.certificate
+        same_names = names == (there.subject.public_bytes(), there.issuer.public_bytes())
+        if same_names and spki_of(there) == spki:
+            return ca
+    return None
 
 
 def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
@@ -329,8 +377,8 @@ def find_issuer(certificate: x509.Certificate, authorities: Iterable[CaView]) ->
     """The authority that signed it; none for a self-signed one. Key identifiers are tried first."""
     if issued_by(certificate, certificate):
         return None
-    wanted = _authority_key_id(certificate)
-    candidates = sorted(authorities, key=lambda ca: _subject_key_id(ca.certificate) != wanted)
+    wanted = authority_key_id(certificate)
+    candidates = sorted(authorities, key=lambda ca: subject_key_id(ca.certificate) != wanted)
     return next((ca for ca in candidates if issued_by(certificate, ca.certificate)), None)
 
 
@@ -367,23 +415,6 @@ def names_in(certificate: x509.Certificate) -> tuple[x509.GeneralName, ...]:
 
 def _thumbprint(certificate: x509.Certificate) -> str:
     return fingerprint(certificate.public_bytes(Encoding.DER))
-
-
-def _subject_key_id(certificate: x509.Certificate) -> str | None:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    except x509.ExtensionNotFound:
-        return None
-    return found.value.digest.hex()
-
-
-def _authority_key_id(certificate: x509.Certificate) -> str | None:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
-    except x509.ExtensionNotFound:
-        return None
-    identifier = found.value.key_identifier
-    return identifier.hex() if identifier else None
 
 
 def _path_length(certificate: x509.Certificate) -> int | None:

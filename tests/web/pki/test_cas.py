@@ -168,7 +168,7 @@ def test_usages_of_roots_and_intermediates(shared_tree):
         ({"common_name": "A", "digest": "md5"}, "/digest"),
         ({"common_name": "A", "description": "x" * 1025}, "/description"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )  # fmt: skip
 def test_bad_input(refused, pointers, body, pointer):
     answer = refused("POST", PATH, audit="ca_refused", json=body)
@@ -272,7 +272,7 @@ def test_urls_go_into_what_is_issued(tree):
         ({"offline": True}, "/offline"),
         ({"crl_validity_days": 0}, "/crl_validity_days"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_bad_changes(refused, shared_tree, pointers, body, pointer):
     answer = refused("PATCH", f"{PATH}/{shared_tree.ca}", audit="ca_refused", json=body)
@@ -307,6 +307,66 @@ def test_renewal_with_the_same_and_with_a_new_key(tree, tmp_path, openssl):
     new_leaf = tree.der(tree.issue(cn="after.example")["id"])
     new_leaf.verify_directly_issued_by(rekeyed)
     assert len(tree.installation.audit("ca_renewed")) == 2
+
+
+def test_chains_go_through_the_certificate_that_signed(tree, tmp_path, openssl):
+    """After a renewal with a new key, older certificates still chain to the older one."""
+    old = tree.issue(cn="old.example")
+    assert tree.admin.post(f"{PATH}/{tree.root}/renew", {"new_key": True}).status_code == 200
+    assert tree.admin.post(f"{PATH}/{tree.ca}/renew", {"new_key": True}).status_code == 200
+    new = tree.issue(cn="new.example")
+    moment = int(tree.installation.clock.now().timestamp())
+    for issued in (old, new):
+        content = tree.viewer.get(
+            f"/api/v2/certificates/{issued['id']}/export?include_chain=true"
+        ).data
+        leaf, ca, root = x509.load_pem_x509_certificates(content)
+        for name, certificate in (("leaf", leaf), ("ca", ca), ("root", root)):
+            (tmp_path / f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+        assert "OK" in openssl(
+            *("verify", "-attime", moment, "-CAfile", tmp_path / "root.pem"),
+            *("-untrusted", tmp_path / "ca.pem", tmp_path / "leaf.pem"),
+        )
+
+
+def test_a_renewed_certificate_from_elsewhere_takes_over(tree):
+    """The root is kept offline elsewhere; it renews the intermediate for the same key."""
+    before = certificate_of(tree, tree.ca)
+    key = load_pem_private_key(
+        tree.admin.post(f"{PATH}/{tree.root}/export", {"format": "key"}).data, None
+    )
+    builder = x509.CertificateBuilder(
+        issuer_name=before.issuer,
+        subject_name=before.subject,
+        public_key=before.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=before.not_valid_before_utc + datetime.timedelta(minutes=1),
+        not_valid_after=before.not_valid_after_utc + datetime.timedelta(days=365),
+        extensions=list(before.extensions),
+    )
+    from cryptography.hazmat.primitives import hashes
+
+    renewed = builder.sign(key, hashes.SHA256())
+    body = {"pem_content": renewed.public_bytes(Encoding.PEM).decode()}
+    refused = tree.admin.post(f"{PATH}/import", {**body, "update_existing": False})
+    assert refused.status_code == 409
+    answer = tree.admin.post(f"{PATH}/import", body)
+    assert answer.status_code == 201, answer.json
+    assert answer.json["data"]["id"] == tree.ca
+    assert certificate_of(tree, tree.ca) == renewed
+    tree.der(tree.issue()["id"]).verify_directly_issued_by(renewed)
+    assert tree.stored()["ca"] == 2
+
+
+def test_named_urls_stay(tree, pointers):
+    made = create(tree, common_name="Web & Mail CA", namedUrls=True)
+    assert made["url_slug"] == "web-mail-ca"
+    again = create(tree, common_name="Web & Mail CA", named_urls=True)
+    assert again["url_slug"] == "web-mail-ca-2"
+    answer = tree.admin.patch(f"{PATH}/{made['id']}", {"named_urls": False})
+    assert pointers(answer) == ["/named_urls"]
+    later = tree.admin.patch(f"{PATH}/{tree.ca}", {"namedUrls": True}).json["data"]
+    assert (later["url_slug"], later["named_urls"]) == ("test-issuing", True)
 
 
 def test_a_root_is_renewed_by_itself(tree):

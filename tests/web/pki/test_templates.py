@@ -166,7 +166,7 @@ def test_create_change_copy_delete(tree):
             "/extensions_template/san_types/0",
         ),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_bad_templates(refused, pointers, body, pointer):
     answer = refused("POST", PATH, audit="template_refused", json=body)

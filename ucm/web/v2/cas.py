@@ -291,6 +291,7 @@ def _order(body: CaCreateBody) -> CaOrder:
         extended_key_usage=tuple(body.extended_key_usage),
         cps_uri=body.cps_uri,
         cps_oid=body.cps_oid,
+        named_urls=body.named_urls,
     )
 
 

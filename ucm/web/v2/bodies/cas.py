@@ -130,6 +130,11 @@ class CaCreateBody(Body):
     )
     cps_uri: Url | None = Field(None, validation_alias=_names("cps_uri", "cpsUri"))
     cps_oid: Oid | None = Field(None, validation_alias=_names("cps_oid", "cpsOid", "policy_oid"))
+    named_urls: bool = Field(
+        False,
+        validation_alias=_names("named_urls", "namedUrls"),
+        description="Give the authority a readable url_slug; it never changes",
+    )
 
 
 class CaUpdateBody(Body):
@@ -138,6 +143,7 @@ class CaUpdateBody(Body):
     name: Line | None = None
     description: Description | None = None
     is_active: bool | None = None
+    named_urls: bool | None = Field(None, validation_alias=_names("named_urls", "namedUrls"))
     cdp_enabled: bool | None = None
     cdp_url: Url | None = None
     cdp_urls: Urls | None = None
