@@ -326,6 +326,26 @@ class TestUcmRoutes:
         routes = Routes(blueprint=Blueprint("empty", __name__), prefix="/probe")
         assert "has no routes" in refused(routes=[routes])
 
+    @pytest.mark.parametrize(
+        "reach",
+        ["before_app_request", "after_app_request", "teardown_app_request", "app_url_defaults"],
+    )
+    def test_a_blueprint_that_reaches_beyond_itself_is_refused(self, reach):
+        made = blueprint(mark=requires())
+        getattr(made, reach)(lambda *_: None)
+        assert f"uses {reach}" in refused(routes=[Routes(blueprint=made, prefix="/probe")])
+
+    def test_an_error_handler_for_the_whole_application_is_refused(self):
+        made = blueprint(mark=requires())
+        made.app_errorhandler(404)(lambda error: "mine")
+        assert "app_errorhandler" in refused(routes=[Routes(blueprint=made, prefix="/probe")])
+
+    def test_handlers_of_the_blueprint_alone_are_fine(self):
+        made = blueprint(mark=requires())
+        made.before_request(lambda: None)
+        made.errorhandler(LookupError)(lambda error: ("no", 404))
+        assert accepted(routes=[Routes(blueprint=made, prefix="/probe")])
+
     def test_url_prefixes_of_two_plugins_must_not_overlap(self):
         one = Plugin("one", manifest={"url_prefixes": ("/shared",)})
         two = Plugin("two", manifest={"url_prefixes": ("/shared/below",)})

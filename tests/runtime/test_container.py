@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 from flask import Blueprint
+from flask_openapi3 import APIBlueprint
 from pydantic import Field
 
 from ucm.api import PluginContext, PluginSettings, Routes, Secret, hookimpl
@@ -424,3 +425,25 @@ def test_over_http_a_denial_names_who_may_change_it(ucm_installation):
         {"pointer": "/csr", "code": "not-today", "detail": "Nothing today."}
     ]
     assert answer.json["hint"] == "Come tomorrow."
+
+
+@pytest.mark.parametrize("kind", [Blueprint, APIBlueprint])
+def test_a_blueprint_may_be_called_as_one_of_the_core(ucm_installation, kind):
+    from ucm.testing.app import make_app
+
+    class Named(Plugin):
+        @hookimpl
+        def ucm_routes(self, ctx: PluginContext) -> Iterable[Routes] | None:
+            blueprint = kind("users", __name__)
+
+            @blueprint.get("/hello")
+            @public("greets everybody")
+            def hello() -> str:
+                return "hello"
+
+            return [Routes(blueprint=blueprint, prefix="/probe")]
+
+    container = ucm_installation.start(plugins={"probe": Named()})
+    client = make_app(container).test_client()
+    assert client.get("/probe/hello").text == "hello"
+    assert client.get("/api/v2/users").status_code == 401

@@ -10,7 +10,7 @@ import pytest
 from ucm.api import Job, Overlap
 from ucm.api.actor import Actor
 from ucm.api.errors import Conflict
-from ucm.runtime.scheduler import Scheduled, Scheduler, back_off, next_run
+from ucm.runtime.scheduler import Scheduled, Scheduler, back_off, next_run, schedule_text
 from ucm.store.jobs import ABANDONED, FAILED, SUCCEEDED
 from ucm.testing.fakes import FakeClock
 
@@ -74,6 +74,19 @@ def test_cron_is_in_utc():
     after = datetime(2030, 1, 1, 4, 30, tzinfo=UTC)
     assert next_run(job, after=after) == datetime(2030, 1, 2, 4, 30, tzinfo=UTC)
     assert next_run(job, after=after - MINUTE) == after
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"every": timedelta(days=1)}, "every 1 d"),
+        ({"every": timedelta(minutes=90)}, "every 90 min"),
+        ({"every": timedelta(seconds=61)}, "every 61 s"),
+        ({"every": None, "cron": "0 3 * * *"}, "cron 0 3 * * * UTC"),
+    ],
+)
+def test_schedules_are_shown_as_people_say_them(fields, text):
+    assert schedule_text(a_job(**fields)) == text
 
 
 def test_a_new_cron_job_waits_for_its_time(bench):

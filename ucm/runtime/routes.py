@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 
 from flask import Blueprint, Flask
@@ -78,6 +78,7 @@ def probe(routes: Iterable[Routes], *, prefixes: tuple[str, ...], owner: str) ->
     or ``public``, or two that answer the same request.
     """
     app = Flask("probe", static_folder=None)
+    usual = _reach(app)
     found = Probed()
     for number, entry in enumerate(routes):
         if not isinstance(entry.blueprint, Blueprint):
@@ -96,8 +97,34 @@ def probe(routes: Iterable[Routes], *, prefixes: tuple[str, ...], owner: str) ->
         app.register_blueprint(entry.blueprint, url_prefix=entry.prefix, name=f"{owner}{number}")
         if len(list(app.url_map.iter_rules())) == known:
             raise PluginRefused(f"the blueprint below {entry.prefix} has no routes")
+        _refuse_reach(app, entry=entry, usual=usual)
         _add_rules(found, app=app, before=before, entry=entry, prefixes=prefixes)
     return found
+
+
+def _reach(app: Flask) -> dict[str, int]:
+    """How many functions run for every request of the application, by kind."""
+    kinds: dict[str, Mapping[str | None, Sized]] = {
+        "before_app_request": app.before_request_funcs,
+        "after_app_request": app.after_request_funcs,
+        "teardown_app_request": app.teardown_request_funcs,
+        "app_url_value_preprocessor": app.url_value_preprocessors,
+        "app_url_defaults": app.url_default_functions,
+        "app_errorhandler": app.error_handler_spec,
+    }
+    counts = {kind: len(functions.get(None, ())) for kind, functions in kinds.items()}
+    handlers = app.error_handler_spec.get(None, {})
+    return {**counts, "app_errorhandler": sum(map(len, handlers.values()))}
+
+
+def _refuse_reach(app: Flask, *, entry: Routes, usual: dict[str, int]) -> None:
+    for kind, count in _reach(app).items():
+        if count > usual[kind]:
+            raise PluginRefused(
+                f"the blueprint below {entry.prefix} uses {kind}, which would reach the "
+                "requests of "
+                "the core and of other plugins; use what is local to the blueprint"
+            )
 
 
 def _add_rules(

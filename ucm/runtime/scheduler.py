@@ -38,7 +38,13 @@ _ACTOR = Actor.system("scheduler", kind=ActorKind.JOB)
 
 def schedule_text(job: Job) -> str:
     """The schedule as people read it."""
-    return f"every {job.every}" if job.every is not None else f"cron {job.cron} UTC"
+    if job.every is None:
+        return f"cron {job.cron} UTC"
+    seconds = int(job.every.total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds % size == 0:
+            return f"every {seconds // size} {unit}"
+    return f"every {seconds} s"
 
 
 def next_run(job: Job, *, after: datetime) -> datetime:

@@ -152,7 +152,7 @@ def create_app(container: Container) -> Application:
     app.remember_parameter_models()
     authenticator.register(
         app,
-        csrf_exempt=exempt | {"auth.login", "auth.login_password"},
+        csrf_exempt=exempt,
         while_password_expired=frozenset(
             {"account.change_password", "account.profile", "auth.logout", "auth.verify"}
         ),
@@ -171,9 +171,11 @@ def _register_plugins(app: Application, contributed: Iterable[Routes]) -> frozen
     """Register plugin blueprints; return the endpoints that need no CSRF token."""
     exempt: set[str] = set()
     plain: list[str] = []
-    for routes in contributed:
+    for number, routes in enumerate(contributed):
         before = set(app.view_functions)
-        _register(app, routes.blueprint, url_prefix=routes.prefix)
+        # A name of our own: a plugin's blueprint may be called as one of the core's.
+        name = f"plugin{number}-{routes.blueprint.name}"
+        _register(app, routes.blueprint, url_prefix=routes.prefix, name=name)
         if routes.auth is not Auth.SESSION_OR_KEY or not routes.csrf:
             exempt |= set(app.view_functions) - before
         if routes.plain_http:
