@@ -7,12 +7,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, RootTransaction
 from sqlalchemy.exc import DBAPIError
 
 from ucm.api.errors import Busy, StorageFailed
 from ucm.store.engine import BUSY_TIMEOUT
+from ucm.store.write_queue import WriteQueue
 
 _BUSY = "The database is busy: the write had to wait for too long, and nothing was changed."
 _BUSY_HINT = "Try again. If it lasts, see which process writes to the database for so long."
@@ -54,6 +56,9 @@ class GroupCommit:
         self._max_units = max_units
         self._max_seconds = max_seconds
         self._patience = patience
+        self._slice = max_seconds
+        self._entered: float | None = None
+        self._queue = WriteQueue(Path(engine.url.database or ""), patience=patience)
         self._mutex = threading.Lock()
         self._taken = False
         self._waiting: deque[threading.Lock] = deque()
@@ -93,6 +98,8 @@ class GroupCommit:
         self._take_turn()
         try:
             self._drop_connection()
+            self._queue.close()
+            self._entered = None
         finally:
             self._end_turn()
 
@@ -133,17 +140,33 @@ class GroupCommit:
             if not self._is_full(batch) and self._hand_over():
                 return False
             self._commit(batch)
-        self._hand_over(free=True)
+        self._pass_on()
         return True
 
-    def _hand_over(self, *, free: bool = False) -> bool:
+    def _hand_over(self) -> bool:
         with self._mutex:
             if self._waiting:
                 self._waiting.popleft().release()
                 return True
-            if free:
-                self._taken = False
             return False
+
+    def _pass_on(self) -> None:
+        """Between batches: let other processes in when nobody waits here or the slice is over."""
+        with self._mutex:
+            entered = self._entered
+            over = entered is not None and self._monotonic() - entered >= self._slice
+            if entered is not None and (over or not self._waiting):
+                self._queue.leave()
+                self._entered = None
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._taken = False
+
+    def _enter_queue(self) -> None:
+        if self._entered is None:
+            self._queue.enter()
+            self._entered = self._monotonic()
 
     def _is_full(self, batch: _Batch) -> bool:
         return (
@@ -157,6 +180,11 @@ class GroupCommit:
             try:
                 if self._connection is None:
                     self._connection = self._engine.connect()
+                self._enter_queue()
+            except (DBAPIError, OSError) as error:
+                self._drop_connection()
+                raise StorageFailed(_FAILED, hint=_FAILED_HINT) from error
+            try:
                 transaction = self._connection.begin()
             except DBAPIError as error:
                 self._drop_connection()
