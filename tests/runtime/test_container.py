@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import ModuleType
 
 import pytest
 from flask import Blueprint
 from flask_openapi3 import APIBlueprint
 from pydantic import Field
 
-from ucm.api import PluginContext, PluginSettings, Routes, Secret, hookimpl
+from ucm.api import PluginContext, PluginSettings, Routes, Secret, hookimpl, hookspec
 from ucm.api.actor import Actor
 from ucm.api.errors import (
     Forbidden,
@@ -447,3 +448,27 @@ def test_a_blueprint_may_be_called_as_one_of_the_core(ucm_installation, kind):
     client = make_app(container).test_client()
     assert client.get("/probe/hello").text == "hello"
     assert client.get("/api/v2/users").status_code == 401
+
+
+def test_a_plugin_asks_others_through_hooks_of_its_own(ucm_installation):
+    offered = ModuleType("offered")
+
+    def ucm_probe_flavours(sweet: bool) -> str | None: ...
+
+    offered.ucm_probe_flavours = hookspec(ucm_probe_flavours)
+
+    class Shop(Uses):
+        @hookimpl
+        def ucm_hookspecs(self) -> Iterable[ModuleType] | None:
+            return [offered]
+
+    class Guest(Plugin):
+        @hookimpl
+        def ucm_probe_flavours(self, sweet: bool) -> str | None:
+            return "vanilla" if sweet else "lemon"
+
+    shop = Shop()
+    ucm_installation.start(plugins={"probe": shop, "guest": Guest("guest", requires=("probe",))})
+    assert shop.ctx.ask_others("ucm_probe_flavours", sweet=False) == (("guest", "lemon"),)
+    with pytest.raises(LookupError, match="offers no hook 'ucm_before_issue'"):
+        shop.ctx.ask_others("ucm_before_issue", request=None)

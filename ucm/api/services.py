@@ -257,6 +257,17 @@ class JobRun:
     progress: Callable[[str], None]
 
 
+class AskOthers(Protocol):
+    """Calls a hook that the plugin offers (``ucm_hookspecs``) on all that implement it."""
+
+    def __call__(self, hook: str, **arguments: object) -> Sequence[tuple[str, Any]]:
+        """Answers by plugin name, in start order; one that raises is logged, counted and left out.
+
+        Raises ``LookupError`` for a hook that this plugin does not offer.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PluginContext:
     """Everything a plugin may use. No engine, no application, no CA key."""
@@ -273,6 +284,7 @@ class PluginContext:
     cas: CertificateAuthorities
     keys: Keys
     sealer: Sealer = field(repr=False)
+    ask_others: AskOthers
     url_for_public: Callable[[str], str]
     """Absolute https URL of a path, as clients reach it."""
     url_for_public_http: Callable[[str], str]

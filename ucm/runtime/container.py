@@ -219,6 +219,7 @@ def build_container(
             keys=PluginKeys(container.keys),
             sealer=master_key.keyring,
             settings=settings,
+            dispatcher=host.dispatcher,
             public_url=lambda: settings.general().base_url or boot.public_base(),
             public_http_url=lambda: settings.general().protocol_base_url or boot.public_http_base(),
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from ucm.api.services import (
     CertificateAuthorities,
@@ -16,6 +18,7 @@ from ucm.api.services import (
     PluginContext,
     Sealer,
 )
+from ucm.runtime.dispatch import Dispatcher
 from ucm.runtime.registry import Plugin
 from ucm.runtime.settings import SettingsRegistry
 from ucm.store.uow import UnitOfWork
@@ -34,6 +37,7 @@ class ContextMaker:
     keys: Keys
     sealer: Sealer
     settings: SettingsRegistry
+    dispatcher: Dispatcher
     public_url: Callable[[], str]
     public_http_url: Callable[[], str]
 
@@ -55,6 +59,15 @@ class ContextMaker:
             cas=self.cas,
             keys=self.keys,
             sealer=self.sealer,
+            ask_others=partial(_ask_others, self.dispatcher, plugin),
             url_for_public=lambda path: self.public_url() + path,
             url_for_public_http=lambda path: self.public_http_url() + path,
         )
+
+
+def _ask_others(
+    dispatcher: Dispatcher, plugin: Plugin, hook: str, /, **arguments: object
+) -> Sequence[tuple[str, Any]]:
+    if not any(hasattr(module, hook) for module in plugin.contributions.hookspecs):
+        raise LookupError(f"plugin {plugin.name!r} offers no hook {hook!r} (ucm_hookspecs)")
+    return dispatcher.offered(hook, **arguments)

@@ -269,7 +269,7 @@ class Dispatcher:
         self._timed(plugin, hook, started=started)
         return outcome
 
-    def offered(self, hook: str, **values: object) -> tuple[tuple[str, Any], ...]:
+    def offered(self, hook: str, /, **values: object) -> tuple[tuple[str, Any], ...]:
         """Call a hook that a plugin offers to others (``ucm_hookspecs``): answers by plugin name,
         errors isolated.
         """

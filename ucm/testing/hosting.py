@@ -75,6 +75,7 @@ def bare_context(plugin: Plugin) -> PluginContext:
         cas=absent,
         keys=absent,
         sealer=absent,
+        ask_others=absent,
         url_for_public=lambda path: f"https://ca.test{path}",
         url_for_public_http=lambda path: f"http://ca.test{path}",
     )
