@@ -238,6 +238,11 @@ class CsrService:
         result = self._issuance.issue(request, actor=actor, on_stored=stored)
         if isinstance(result, Held):
             return result
+        # A request that was held and decided elsewhere, or signed by two people at once, has its
+        # certificate already: it is claimed here.
+        if self.get(csr_id).certificate_id is None:
+            with self._uow.begin(actor) as tx:
+                stored(tx, result)
         with self._uow.read() as reader:
             return reader.certificates.get(result.id)
 
