@@ -6,7 +6,7 @@ too. ``certificate_search`` says how a search joins in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -95,7 +95,7 @@ def page_of_ids(connection: Connection, query: CertificateQuery, *, now: datetim
     if query.search.strip():
         return _searched(connection, query, now=now)
     conditions = [_t.is_ca.is_(query.is_ca), *_filters(query, now)]
-    total = _total(connection, query, conditions)
+    total = _total(connection, query, now=now)
     statement = select(_t.id, *_other_columns(query)).where(*conditions)
     index = _ORDERS[query.sort_by].index
     if len(query.ca_ids) == 1 and index == "created":
@@ -151,7 +151,7 @@ def _other_columns(query: CertificateQuery) -> tuple[ColumnElement[Any], ...]:
 def _filters(query: CertificateQuery, now: datetime) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if query.status:
-        conditions.append(_status(frozenset(query.status), now))
+        conditions.append(or_(false(), *_statuses(query, now)))
     if query.ca_ids:
         conditions.append(_t.ca_id.in_(query.ca_ids))
     if query.sources:
@@ -161,8 +161,9 @@ def _filters(query: CertificateQuery, now: datetime) -> list[ColumnElement[bool]
     return conditions
 
 
-def _status(wanted: frozenset[CertificateStatus], now: datetime) -> ColumnElement[bool]:
-    """The same rule as ``CertificateView.status``, as few ranges as possible."""
+def _statuses(query: CertificateQuery, now: datetime) -> list[ColumnElement[bool]]:
+    """The rule of ``CertificateView.status`` as alternatives, each one range of an index."""
+    wanted = frozenset(query.status)
     alternatives: list[ColumnElement[bool]] = []
     bad = [
         number
@@ -181,7 +182,7 @@ def _status(wanted: frozenset[CertificateStatus], now: datetime) -> ColumnElemen
         if last > first:
             alternatives.append(_good_between(bounds[first], bounds[last]))
         first = last + 1
-    return or_(false(), *alternatives)
+    return alternatives
 
 
 def _good_between(lower: datetime | None, upper: datetime | None) -> ColumnElement[bool]:
@@ -199,10 +200,24 @@ def _hinted(statement: Select[Any], index: str) -> Select[Any]:
     return statement.with_hint(tables.certificate, hint, "sqlite")
 
 
-def _total(
-    connection: Connection, query: CertificateQuery, conditions: list[ColumnElement[bool]]
-) -> int:
+def _total(connection: Connection, query: CertificateQuery, *, now: datetime) -> int:
     """How many match the filters."""
+    if query.status and query.template_id is None:
+        # The alternatives exclude each other: their ranges are counted one by one.
+        others = _filters(replace(query, status=()), now)
+        return sum(
+            _number(
+                connection,
+                _hinted(
+                    select(func.count())
+                    .select_from(tables.certificate)
+                    .where(_t.is_ca.is_(query.is_ca), alternative, *others),
+                    "status",
+                ),
+            )
+            for alternative in _statuses(query, now)
+        )
+    conditions = [_t.is_ca.is_(query.is_ca), *_filters(query, now)]
     everything = select(func.count()).select_from(tables.certificate)
     if len(conditions) == 1 and not query.is_ca:
         # Counting without a condition is quickest, and CA certificates are few.
@@ -210,8 +225,7 @@ def _total(
         return _number(connection, everything) - _number(connection, cas)
     statement = everything.where(*conditions)
     if query.template_id is None:
-        index = "status" if query.status else ("ca" if len(query.ca_ids) == 1 else "created")
-        statement = _hinted(statement, index)
+        statement = _hinted(statement, "ca" if len(query.ca_ids) == 1 else "created")
     return _number(connection, statement)
 
 

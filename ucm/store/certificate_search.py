@@ -32,7 +32,7 @@ _END = "\U0010ffff"
 COUNT_LIMIT = 5_000
 """A search counts no further than this: nobody turns to a page behind it."""
 
-_FEW = 2 * COUNT_LIMIT
+_FEW = COUNT_LIMIT
 _FEW_OF_SEVERAL = 4 * COUNT_LIMIT
 """Up to so many matches a word is resolved; more among several, for together they match fewer."""
 
