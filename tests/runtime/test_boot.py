@@ -135,3 +135,9 @@ def test_a_damaged_session_secret_is_refused(tmp_path):
     (boot.data_dir / "secret.key").write_text("short")
     with pytest.raises(BootError, match="fewer than 32"):
         session_secret(boot)
+
+
+@pytest.mark.parametrize(("text", "strict"), [("1", True), ("true", True), ("0", False)])
+def test_strict_plugins_is_a_switch(tmp_path, monkeypatch, text, strict):
+    monkeypatch.setenv("UCM_STRICT_PLUGINS", text)
+    assert load(tmp_path).strict_plugins is strict

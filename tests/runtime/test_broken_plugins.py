@@ -185,6 +185,19 @@ def test_installed_plugins_fail_at_their_step_only(disk, ucm_installation, body,
     a_ca().made_in(container)
 
 
+def test_an_installed_plugin_that_is_not_named_is_not_imported(disk, ucm_installation):
+    disk.install("quiet", "raise RuntimeError('imported')")
+    container = ucm_installation.start(plugins="default")
+    assert state_of(container.host, "quiet").state == "disabled"
+    assert "ucm_quiet" not in sys.modules
+
+
+def test_a_required_plugin_that_breaks_stops_the_start(disk, ucm_installation):
+    disk.install("broken", "raise RuntimeError('broken')")
+    with pytest.raises(BootError, match=r"requires 'broken' \(with '!'\)"):
+        ucm_installation.start(plugins="default,broken!")
+
+
 def test_a_guard_whose_import_fails_makes_issuance_unavailable(disk, ucm_installation):
     disk.install(
         "guard", "import absent_package", manifest={"guards": "frozenset({Operation.ISSUE})"}
