@@ -1,5 +1,6 @@
 """Requests are read strictly: every malformed, weak or ambiguous one is refused with its reason."""
 
+import math
 import shutil
 import subprocess
 
@@ -276,44 +277,40 @@ def rsa_spki(modulus, exponent=65537):
     return asn1_keys.PublicKeyInfo.wrap(public, "rsa").dump()
 
 
-def _next_prime(n):
-    n |= 1
-    while pow(2, n - 1, n) != 1 or pow(3, n - 1, n) != 1:
-        n += 2
+SMALL_PRIMES = math.prod(n for n in range(2, 752) if all(n % d for d in range(2, 28) if d < n))
+
+
+def without_small_factors(n, step):
+    """The first number from ``n`` in steps that no small prime divides; whether it is prime does
+    not matter to the checks, and a search for primes would take seconds.
+    """
+    while math.gcd(n, SMALL_PRIMES) != 1:
+        n += step
     return n
 
 
 def test_row_31_close_primes_are_found():
-    p = _next_prime(3 << 1022)
-    q = _next_prime(p + 2000)
+    p = without_small_factors((3 << 1022) + 1, 2)
+    q = without_small_factors(p + 2000, 2)
     with pytest.raises(Invalid, match="too close"):
         accepted_spec(rsa_spki(p * q))
 
 
 def test_row_31_the_roca_fingerprint_is_found():
-    import math
+    product = math.prod(n for n in range(3, 168) if all(n % d for d in range(2, 14) if d < n))
 
-    primes = [n for n in range(3, 168) if all(n % d for d in range(2, math.isqrt(n) + 1))]
-    product = math.prod(primes)
+    def factor(a, bits):
+        start = (1 << bits) // product * product + product + pow(65537, a, product)
+        return without_small_factors(start, product)
 
-    def roca_prime(a, bits):
-        residue = pow(65537, a, product)
-        k = (1 << bits) // product
-        while True:
-            candidate = k * product + residue
-            if candidate & 1 and pow(2, candidate - 1, candidate) == 1:
-                return candidate
-            k += 1
-
-    modulus = roca_prime(5, 1023) * roca_prime(123, 1023)
-    while modulus.bit_length() < 2048:
-        modulus = roca_prime(7, 1024) * roca_prime(11, 1023)
+    modulus = factor(5, 1024) * factor(123, 1023)
+    assert modulus.bit_length() == 2048
     with pytest.raises(Invalid, match="ROCA"):
         accepted_spec(rsa_spki(modulus))
 
 
 def test_row_31_small_factors_are_found():
-    modulus = _next_prime(1 << 2040) * 251
+    modulus = ((1 << 2040) + 1) * 251
     with pytest.raises(Invalid, match="small factor"):
         accepted_spec(rsa_spki(modulus))
 
