@@ -9,9 +9,7 @@ GOOD = "Str0ng-enough"
 
 def codes(password, *, rules=None, username="alice"):
     rules = rules or PasswordRules()
-    return {
-        one.code for one in rules.violations(password, username=username, pointer="/password")
-    }
+    return {one.code for one in rules.violations(password, username=username, pointer="/password")}
 
 
 @pytest.mark.parametrize(

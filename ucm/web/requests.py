@@ -75,7 +75,8 @@ def parse_json(data: bytes) -> dict[str, Any]:
         raise _malformed(f"The JSON is nested deeper than {_MAX_DEPTH} levels.") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise _malformed(f"The body is not JSON: {error.msg} at {where}.") from None
+        problem = error.msg.removesuffix(" at")
+        raise _malformed(f"The body is not JSON: {problem} at {where}.") from None
     except ValueError:  # int() refuses numbers of more than 4300 digits
         raise _malformed("The JSON contains a number that is too long.") from None
     if not isinstance(document, dict):
