@@ -198,11 +198,20 @@ def parse_general_name(text: str, *, pointer: str = "/san") -> x509.GeneralName:
             return _parse_bare(text.strip(), pointer)
 
 
-def _parse_bare(text: str, pointer: str) -> x509.GeneralName:
+def address_of(text: str) -> x509.IPAddress | None:
+    """The IPv4 or IPv6 address a text writes, ``None`` when it is none."""
+    if ":" not in text and not text[-1:].isdigit():
+        return None  # most texts are names, and failing to parse one is slow
     try:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
-        pass
+        return None
+
+
+def _parse_bare(text: str, pointer: str) -> x509.GeneralName:
+    address = address_of(text)
+    if address is not None:
+        return address
     if "://" in text or text.startswith("urn:"):
         return x509.UniformResourceIdentifier(canonical_uri(text, pointer=pointer))
     if "@" in text:

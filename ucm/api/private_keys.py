@@ -3,6 +3,7 @@ builders build."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives import hashes
@@ -56,6 +57,7 @@ def scheme_for(
     return SignatureScheme(f"rsa-{'pss' if pss else 'pkcs1'}-{digest}")
 
 
+@cache
 def hash_of(scheme: SignatureScheme) -> _SHA2 | None:
     """The hash a ``cryptography`` builder wants for the scheme; ``None`` for Ed25519, Ed448 and
     ML-DSA."""
@@ -63,6 +65,7 @@ def hash_of(scheme: SignatureScheme) -> _SHA2 | None:
     return None if made is None else made()
 
 
+@cache
 def rsa_padding_of(scheme: SignatureScheme) -> padding.PSS | padding.PKCS1v15 | None:
     """The padding of an RSA scheme (PSS: MGF1 and salt of the digest's size, RFC 8017 9.1), else
     ``None``."""

@@ -12,6 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from ucm.api.errors import Invalid
 from ucm.api.names import (
+    address_of,
     canonical_dns,
     common_names,
     general_name_text,
@@ -67,11 +68,11 @@ def names_under_constraint(
         if "@" in text and text.isascii():
             checked.append(x509.RFC822Name(text))
     for common_name in common_names(subject):
-        try:
-            checked.append(x509.IPAddress(ipaddress.ip_address(common_name)))
-        except ValueError:
-            if "." in common_name and common_name.isascii() and is_dns_name(common_name):
-                checked.append(x509.DNSName(common_name.lower()))
+        address = address_of(common_name)
+        if address is not None:
+            checked.append(address)
+        elif "." in common_name and common_name.isascii() and is_dns_name(common_name):
+            checked.append(x509.DNSName(common_name.lower()))
     return checked
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from ucm.api.errors import Invalid
-from ucm.api.names import canonical_dns, canonical_email, common_names
+from ucm.api.names import address_of, canonical_dns, canonical_email, common_names
 
 MAX_COMMON_NAME = 64
 
@@ -27,10 +26,9 @@ class Identity:
 
 def host_of(common_name: str) -> x509.GeneralName | None:
     """The DNS name or address a common name stands for, ``None`` when it names neither."""
-    try:
-        return x509.IPAddress(ipaddress.ip_address(common_name))
-    except ValueError:
-        pass
+    address = address_of(common_name)
+    if address is not None:
+        return address
     try:
         return x509.DNSName(canonical_dns(common_name))
     except Invalid:

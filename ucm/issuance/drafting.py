@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from cryptography import x509
@@ -300,11 +301,15 @@ def scheme_of(profile: Profile, *, signer: KeySpec, ca_digest: str = "auto") -> 
     The digest that matches the curve is the floor (BR 7.1.3.2.2: P-384 with SHA-384), so that a
     template's default of SHA-256 weakens nothing.
     """
-    wanted = profile.digest if profile.digest != "auto" else ca_digest
+    return _scheme(profile.digest if profile.digest != "auto" else ca_digest, signer)
+
+
+@lru_cache(maxsize=64)
+def _scheme(digest: str, signer: KeySpec) -> SignatureScheme:
     matched = scheme_for(signer)
-    if wanted == "auto":
+    if digest == "auto":
         return matched
-    chosen = scheme_for(signer, digest=wanted)
+    chosen = scheme_for(signer, digest=digest)
     ends = [scheme.value.rpartition("-")[2] for scheme in (matched, chosen)]
     if ends[0] in _STRONGER and ends[1] in _STRONGER:
         return max((matched, chosen), key=lambda s: _STRONGER.index(s.value.rpartition("-")[2]))
