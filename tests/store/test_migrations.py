@@ -1,18 +1,21 @@
 """Schemas go up and down per owner, whole or not at all, and touch nobody else's tables."""
 
 import ast
+import subprocess
 import sys
 import textwrap
 import threading
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 import ucm.migrations
 from ucm.api.errors import StorageFailed
 from ucm.store import migrate
 from ucm.store.engine import create_engine
+from ucm.store.revisions import folder
 
 
 @pytest.fixture
@@ -190,3 +193,73 @@ def test_revisions_import_nothing_of_ucm():
                 continue
             for name in names:
                 assert name.partition(".")[0] != "ucm", f"{path.name} imports {name}"
+
+
+def test_revisions_are_read_as_alembic_reads_them(make_owner):
+    made = make_owner("line", ROW.format("line_row1"), ROW.format("line_row2"), "pass")
+    for package in (migrate.CORE_PACKAGE, made["package"]):
+        script = ScriptDirectory(
+            str(folder("ucm.migrations")), version_locations=[str(folder(package))]
+        )
+        assert list(migrate.revisions(package)) == [
+            step.revision for step in reversed(list(script.walk_revisions()))
+        ]
+
+
+def test_a_part_of_the_revisions_is_pending(engine, make_owner):
+    one = make_owner("part", ROW.format("part_row1"))
+    migrate.upgrade_owner(engine, **one)
+    where = {"prefix": "part_", "package": one["package"]}
+    assert migrate.pending(engine, **where) == ()
+    make_owner("part", ROW.format("part_row1"), ROW.format("part_row2"), ROW.format("part_row3"))
+    assert migrate.pending(engine, **where) == ("part_0002", "part_0003")
+    migrate.upgrade_owner(engine, **one)
+    assert migrate.pending(engine, **where) == ()
+    assert tables(engine, "part_row") == {"part_row1", "part_row2", "part_row3"}
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("revision = 'odd_0002'\ndown_revision = None\n", "odd_0002 both follow None"),
+        ("revision = 'odd_0002'\ndown_revision = 'odd_0009'\n", "odd_0002 cannot be reached"),
+        ("revision = 'odd_0002'\n", "needs revision"),
+        ("revision = 'odd_' + str(2)\ndown_revision = 'odd_0001'\n", "written as a literal"),
+        ("revision = 'odd_0002'\ndown_revision = ('odd_0001', 'x')\n", "needs revision"),
+        ("", "needs revision"),
+    ],
+)
+def test_revisions_that_are_not_one_line_are_refused(engine, make_owner, source, complaint):
+    odd = make_owner("odd", ROW.format("odd_row1"))
+    (folder(odd["package"]) / "odd_0002.py").write_text(source)
+    for act in (
+        lambda: migrate.pending(engine, prefix="odd_", package=odd["package"]),
+        lambda: migrate.upgrade_owner(engine, **odd),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            act()
+    assert tables(engine) == set()
+
+
+def test_annotated_revisions_are_read(make_owner):
+    typed = make_owner("typed", ROW.format("typed_row1"))
+    (folder(typed["package"]) / "typed_0002.py").write_text(
+        '"""The second.\n\nRevises: typed_0001\n"""\n'
+        'revision: str = "typed_0002"\ndown_revision: str | None = "typed_0001"  # before\n'
+    )
+    assert migrate.revisions(typed["package"]) == ("typed_0001", "typed_0002")
+
+
+def test_a_start_without_pending_revisions_does_without_alembic(database_url):
+    program = (
+        "import sys\nfrom ucm.store import migrate\nfrom ucm.store.engine import create_engine\n"
+        f"engine = create_engine({database_url!r})\n"
+        "core = {'prefix': migrate.CORE_PREFIX, 'package': migrate.CORE_PACKAGE}\n"
+        "left = migrate.pending(engine, **core)\n"
+        "assert 'alembic' not in sys.modules\n"
+        "migrate.upgrade_core(engine)\n"
+        "print(left, migrate.pending(engine, **core))\n"
+    )
+    run = [sys.executable, "-c", program]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip().endswith(") ()"), done.stderr

@@ -8,24 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.script.revision import RevisionError
-from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-import ucm.store.tables  # noqa: F401 registers the core's tables
-from ucm.api.db import metadata
 from ucm.api.errors import StorageFailed
 from ucm.store.engine import READ_ONLY, is_sqlite
+from ucm.store.revisions import in_order
 
 CORE = "core"
 CORE_PREFIX = "core_"
@@ -42,16 +33,22 @@ def upgrade_core(engine: Engine) -> None:
 def upgrade_owner(engine: Engine, *, owner: str, prefix: str, package: str) -> None:
     """Bring an owner's tables to the newest revision of its package.
 
-    Raises ``StorageFailed`` when the database holds a revision that the package does not know.
+    Raises ``StorageFailed`` when the database holds a revision that the package does not know, and
+    what ``revisions`` raises.
     """
     with _exclusive(engine) as connection:
-        _run(connection, "upgrade", f"{owner}@head", prefix=prefix, package=package, owner=owner)
+        _missing(connection, prefix=prefix, package=package)  # raises for what cannot be upgraded
+        _alembic().run(connection, "upgrade", f"{owner}@head", prefix=prefix, package=package)
 
 
 def downgrade_owner(engine: Engine, *, owner: str, prefix: str, package: str) -> None:
-    """Undo all revisions of an owner and forget its version table: its tables are gone then."""
+    """Undo all revisions of an owner and forget its version table: its tables are gone then.
+
+    Raises as ``upgrade_owner``.
+    """
     with _exclusive(engine) as connection:
-        _run(connection, "downgrade", f"{owner}@base", prefix=prefix, package=package, owner=owner)
+        _missing(connection, prefix=prefix, package=package)
+        _alembic().run(connection, "downgrade", f"{owner}@base", prefix=prefix, package=package)
         connection.execute(text(f'DROP TABLE IF EXISTS "{_version_table(prefix)}"'))
 
 
@@ -64,79 +61,52 @@ def current(engine: Engine, *, prefix: str) -> str | None:
 def pending(engine: Engine, *, prefix: str, package: str) -> tuple[str, ...]:
     """Revisions that an upgrade would apply, oldest first.
 
-    Raises ``StorageFailed`` when the database holds a revision that the package does not know.
+    Raises ``StorageFailed`` when the database holds a revision that the package does not know, and
+    what ``revisions`` raises.
     """
     with _reading(engine) as connection:
-        have = _current(connection, prefix)
-    script = ScriptDirectory.from_config(_config(package))
-    try:
-        todo = [step.revision for step in script.iterate_revisions("heads", have or "base")]
-    except (CommandError, RevisionError) as error:
-        raise _unknown_revision(prefix, have) from error
-    return tuple(reversed(todo))
+        return _missing(connection, prefix=prefix, package=package)
 
 
-def revisions(package: str) -> frozenset[str]:
-    """Every revision that a package of revisions holds."""
-    script = ScriptDirectory.from_config(_config(package))
-    return frozenset(step.revision for step in script.walk_revisions())
+def revisions(package: str) -> tuple[str, ...]:
+    """Every revision that a package holds, oldest first.
+
+    Raises ``LookupError`` when there is no such package, ``ValueError`` when its revisions are not
+    one line.
+    """
+    return in_order(package)
 
 
 def differences(engine: Engine, *, prefix: str) -> list[Any]:
     """What database and models disagree about in the owner's tables, in Alembic's words."""
     with _reading(engine) as connection:
-        context = MigrationContext.configure(
-            connection,
-            opts={
-                "compare_type": True,
-                "version_table": _version_table(prefix),
-                "include_name": lambda name, kind, _: (
-                    kind != "table" or (name.startswith(prefix) and name != _version_table(prefix))
-                ),
-                "include_object": lambda _item, name, kind, _reflected, _other: (
-                    kind != "table" or name.startswith(prefix)
-                ),
-            },
+        found: list[Any] = _alembic().differences(
+            connection, prefix=prefix, version_table=_version_table(prefix)
         )
-        return list(compare_metadata(context, metadata))
+        return found
+
+
+def _missing(connection: Connection, *, prefix: str, package: str) -> tuple[str, ...]:
+    have, known = _current(connection, prefix), in_order(package)
+    if have is None:
+        return known
+    if have not in known:
+        raise _unknown_revision(prefix, have)
+    return known[known.index(have) + 1 :]
 
 
 def _current(connection: Connection, prefix: str) -> str | None:
     table = _version_table(prefix)
     if not inspect(connection).has_table(table):
         return None
-    context = MigrationContext.configure(connection, opts={"version_table": table})
-    return context.get_current_revision()
+    found = connection.execute(text(f'SELECT version_num FROM "{table}"')).scalars().all()  # noqa: S608 a prefix of the manifest
+    return ", ".join(found) or None
 
 
-def _run(
-    connection: Connection, what: str, target: str, *, prefix: str, package: str, owner: str
-) -> None:
-    config = _config(package)
-    config.attributes.update(connection=connection, prefix=prefix, metadata=metadata)
-    try:
-        getattr(command, what)(config, target)
-    except (CommandError, RevisionError) as error:
-        raise _unknown_revision(prefix, _current(connection, prefix)) from error
+def _alembic() -> ModuleType:
+    from ucm.store import alembic_run  # noqa: PLC0415 10 MB that a start without changes can spare
 
-
-def _config(package: str) -> Config:
-    config = Config()
-    for option, value in {
-        "script_location": str(_folder("ucm.migrations")),
-        "version_locations": str(_folder(package)),
-        "path_separator": "newline",
-    }.items():
-        config.set_main_option(option, value.replace("%", "%%"))
-    return config
-
-
-def _folder(package: str) -> Path:
-    spec = find_spec(package)
-    locations = None if spec is None else spec.submodule_search_locations
-    if not locations:
-        raise LookupError(f"{package} is not a package with revisions")
-    return Path(next(iter(locations)))
+    return alembic_run
 
 
 def _version_table(prefix: str) -> str:
