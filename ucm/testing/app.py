@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ucm.domain.passwords import PasswordHasher
 from ucm.runtime.boot import BootSettings
 from ucm.runtime.container import Container, Substitutes, build_container
 from ucm.services.users import AccountRequest
+from ucm.store.audit import AuditQuery, AuditRow
 from ucm.store.engine import create_engine
 from ucm.store.migrate import upgrade_core
 from ucm.testing.fakes import FakeClock, SequenceIds
@@ -165,3 +167,42 @@ def api_client(app: Flask, container: Container, *, role: str = "admin") -> ApiC
         "test", permissions=sorted(actor.permissions), expires_days=None, actor=actor
     )
     return ApiClient(app.test_client(), created.secret)
+
+
+def run_job(container: Container, job_id: str) -> None:
+    """Run a job now, as the worker does. Raises ``AssertionError`` with its error when it fails."""
+    from ucm.runtime.worker import make_scheduler
+
+    scheduler = make_scheduler(container)
+    scheduler.prepare()
+    container.jobs.request(job_id, actor=Actor.system("test"))
+    assert scheduler.run(job_id), f"{job_id} is being run by somebody else"
+    with container.uow.read() as reader:
+        error = reader.jobs.get(job_id).last_error
+    assert not error, error
+
+
+def rotate_master_key(container: Container) -> None:
+    """Make a new master key and reseal everything in the database under it, without waiting."""
+    from ucm.services.rotation import KeyRotation
+
+    rotation = KeyRotation(
+        uow=container.uow,
+        master_key=container.master_key,
+        clock=container.clock,
+        grace=timedelta(0),
+        wait=lambda seconds: None,
+    )
+    rotation.rotate(actor=Actor.system("test"))
+
+
+def audited(container: Container, action: str) -> list[AuditRow]:
+    """The audit rows of an action, newest first."""
+    with container.uow.read() as reader:
+        return list(reader.audit_log.page(AuditQuery(actions=(action,))).items)
+
+
+def emitted(container: Container) -> list[str]:
+    """Names of the events that wait in the outbox, oldest first."""
+    with container.uow.read() as reader:
+        return [row.name for row in reader.outbox.pending(1000)]

@@ -4,9 +4,9 @@ import pytest
 from ucm_demo.backend import FileKeyBackend
 from ucm_demo.plugin import DemoPlugin
 
-from ucm.runtime.clock import SystemIds
 from ucm.testing.contracts.key_backend import KeyBackendContract
 from ucm.testing.contracts.plugin import PluginContract
+from ucm.testing.fakes import SequenceIds
 
 
 class TestDemoPlugin(PluginContract):
@@ -20,6 +20,7 @@ class TestFileKeys(KeyBackendContract):
     def reopen(self, tmp_path, ucm_container):
         directory = tmp_path / "keys"
         directory.mkdir(mode=0o700)
+        ids = SequenceIds()
         return lambda: FileKeyBackend(
-            sealer=ucm_container.sealer, ids=SystemIds(), directory=lambda: directory
+            sealer=ucm_container.sealer, ids=ids, directory=lambda: directory
         )

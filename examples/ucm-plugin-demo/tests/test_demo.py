@@ -7,9 +7,9 @@ from ucm_demo.names import covers
 from ucm_demo.plugin import DemoPlugin
 
 from ucm.api import Actor
-from ucm.api.errors import KeyUnavailable, LintFailed, PolicyDenied
+from ucm.api.errors import Invalid, KeyUnavailable, LintFailed, PolicyDenied
 from ucm.api.keys import KeySpec
-from ucm.testing.app import api_client, make_app
+from ucm.testing.app import api_client, audited, emitted, make_app, rotate_master_key, run_job
 from ucm.testing.builders import a_ca, a_csr, a_request
 
 SYSTEM = Actor.system("test")
@@ -71,24 +71,14 @@ def test_a_denied_name_is_not_certified_by_any_way(container, admin):
 
 
 def test_an_expired_entry_denies_nothing_and_the_job_removes_it(container, admin):
-    from ucm.runtime.worker import make_scheduler
-
     ca = a_ca().made_in(container)
     soon = container.clock.now() + timedelta(days=1)
     deny(admin, expires_at=soon.isoformat())
     container.clock.advance(timedelta(days=2))
     assert container.issuance.issue(a_request(ca), actor=SYSTEM)
     container.clock.advance(timedelta(days=40))
-    container.jobs.request("demo.expire", actor=SYSTEM) if _known(container) else None
-    scheduler = make_scheduler(container)
-    scheduler.prepare()
-    container.jobs.request("demo.expire", actor=SYSTEM)
-    scheduler.run("demo.expire")
+    run_job(container, "demo.expire")
     assert admin.get(NAMES).json["data"] == []
-
-
-def _known(container):
-    return any(job.id == "demo.expire" for job in container.jobs.all())
 
 
 def test_the_list_is_kept_through_the_api(admin):
@@ -129,25 +119,40 @@ def test_roles_hold_what_the_plugin_gave_them(app, container, role, statuses):
 
 
 def test_changes_are_audited_and_told_to_others(container, admin):
-    from ucm.store.audit import AuditQuery
-
     deny(admin)
-    with container.uow.read() as reader:
-        rows = reader.audit_log.page(AuditQuery(actions=("demo_name_denied",))).items
-        events = [row.name for row in reader.outbox.pending(100)]
-    assert [row.resource_name for row in rows] == ["example.org"]
-    assert "demo.name_denied" in events
+    assert [row.resource_name for row in audited(container, "demo_name_denied")] == ["example.org"]
+    assert "demo.name_denied" in emitted(container)
 
 
 def test_an_authority_signs_with_a_key_in_a_file(container, keys):
     ca = a_ca().with_key(KeySpec.EC_P256, backend="demo-files").made_in(container)
     [file] = keys.iterdir()
-    assert file.read_text().startswith("ENC:")
+    assert b"PRIVATE" not in file.read_bytes()
     assert file.stat().st_mode & 0o777 == 0o600
     assert container.issuance.issue(a_request(ca), actor=SYSTEM)
     file.rename(file.with_suffix(".away"))
     with pytest.raises(KeyUnavailable):
         container.issuance.issue(a_request(ca, a_csr("b.test")), actor=SYSTEM)
+
+
+def test_keys_in_files_survive_a_rotation_of_the_master_key(container):
+    ca = a_ca().with_key(KeySpec.EC_P256, backend="demo-files").made_in(container)
+    before = container.master_key.state().fingerprint
+    rotate_master_key(container)
+    after = container.master_key.state()
+    assert after.fingerprint != before
+    assert after.older_fingerprints == ()
+    assert container.issuance.issue(a_request(ca), actor=SYSTEM)
+
+
+def test_a_file_that_was_exchanged_is_refused(container, keys):
+    first = a_ca("One").with_key(KeySpec.EC_P256, backend="demo-files").made_in(container)
+    [file] = keys.iterdir()
+    a_ca("Two").with_key(KeySpec.EC_P256, backend="demo-files").made_in(container)
+    [other] = [path for path in keys.iterdir() if path != file]
+    file.write_bytes(other.read_bytes())
+    with pytest.raises(Invalid, match="another key's"):
+        container.issuance.issue(a_request(first), actor=SYSTEM)
 
 
 def test_without_a_directory_the_backend_says_what_to_do(ucm_installation):

@@ -1,10 +1,16 @@
-"""Keys in files: each private key sealed under UCM's master key, in a file of its own."""
+"""Keys in files: each private key encrypted in a file of its own.
+
+What decrypts a file is sealed in the key's record, under UCM's master key. So neither the file nor
+the database is enough alone, and a rotation of the master key, which reseals what the database
+holds, need not know the files. Never put ``Sealer.seal``'s result anywhere but into the database.
+"""
 
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -84,7 +90,7 @@ class FileKeyBackend:
         return (*_CURVES, KeySpec.ED25519)
 
     def generate(self, spec: KeySpec, *, label: str) -> KeyRecord:
-        """Make a key in a new file; the record names the file and holds no secret."""
+        """Make a key in a new file."""
         key: _PrivateKey
         if spec in _CURVES:
             key = ec.generate_private_key(_CURVES[spec])
@@ -95,21 +101,27 @@ class FileKeyBackend:
             raise Unsupported(f"Key files hold no {spec.value} keys; they hold {allowed}.")
         pkcs8 = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         path = self._place() / f"{self._ids.new_id()}.key"
+        file_key = Fernet.generate_key()
+        sealed = self._sealer.seal(file_key)  # first: in safe mode no file is left behind
         path.touch(mode=0o600, exist_ok=False)
-        path.write_text(self._sealer.seal(pkcs8))
-        return KeyRecord(backend=KIND, spec=spec, locator={"file": path.name})
+        path.write_bytes(Fernet(file_key).encrypt(pkcs8))
+        return KeyRecord(backend=KIND, spec=spec, locator={"file": path.name}, sealed=sealed)
 
     @contextlib.contextmanager
     def open(self, record: KeyRecord) -> Iterator[SigningKey]:
         """Use a key. Raises ``KeyUnavailable`` when its file is gone."""
         path = self._path(record)
         try:
-            sealed = path.read_text()
+            encrypted = path.read_bytes()
         except OSError as error:
             raise KeyUnavailable(
                 f"The key file {path.name} cannot be read: {error.strerror}."
             ) from None
-        key = load_der_private_key(self._sealer.unseal(sealed), None)
+        try:
+            pkcs8 = Fernet(self._sealer.unseal(record.sealed or "")).decrypt(encrypted)
+        except InvalidToken:
+            raise Invalid(f"The key file {path.name} was changed, or is another key's.") from None
+        key = load_der_private_key(pkcs8, None)
         if not isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
             raise Invalid("The key file holds a key of another kind.")
         if _spec_of(key) is not record.spec:
