@@ -89,6 +89,7 @@ def test_a_csr_becomes_a_certificate_that_openssl_accepts(ucm, tmp_path: Path) -
     assert "leaf.pem: OK" in done.stdout, done.stderr
     listed = json.loads(ucm("cert", "list", "--search", "cli.example", "--json").stdout)
     assert [row["common_name"] for row in listed] == ["cli.example"]
+    assert listed[0]["source"] == "cli"
     assert "cli.example" in ucm("cert", "show", str(listed[0]["id"])).output
 
 

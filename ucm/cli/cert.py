@@ -151,7 +151,8 @@ def export(
 def _document(
     container: Container, view: CertificateView, *, detail: bool = False
 ) -> dict[str, Any]:
-    now, carefs = container.clock.now(), container.cas.refids()
+    now = container.clock.now()
+    carefs = container.cas.refids([view.ca_id] if view.ca_id is not None else [])
     templates = container.templates.names()
     if not detail:
         return certificate_json(view, now=now, carefs=carefs, templates=templates)

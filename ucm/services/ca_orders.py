@@ -98,13 +98,13 @@ def key_spec_of(order: CaOrder) -> KeySpec:
     return choose_key(named, size=order.key_size, default=DEFAULT_CA_KEY)
 
 
-def ca_request_of(order: CaOrder, *, key: MadeKey | None) -> IssuanceRequest:
+def ca_request_of(order: CaOrder, *, origin: Origin, key: MadeKey | None) -> IssuanceRequest:
     """The issuance request of a new authority (without its key yet). Raises ``Invalid``."""
     profile = BUILT_IN["root-ca" if order.is_root else "intermediate-ca"]
     if order.is_root:
         profile = replace(profile, digest=order.digest)
     return IssuanceRequest(
-        origin=Origin("api"),
+        origin=origin,
         ca_id=order.parent_id,
         profile=profile,
         public_key=key.public_key if key else None,

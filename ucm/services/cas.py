@@ -32,7 +32,7 @@ from ucm.services.imports import spki_of
 from ucm.services.intake import Imported, ImportOrder, Intake
 from ucm.services.key_choice import choose_key
 from ucm.services.keys import KeyService
-from ucm.services.orders import DEFAULT_KEY, MadeKey, make_key
+from ucm.services.orders import DEFAULT_KEY, MadeKey, make_key, origin_of
 from ucm.store.cas import NewCa
 from ucm.store.uow import Repositories, StoreTransaction, UnitOfWork
 
@@ -144,11 +144,12 @@ class AuthorityService:
         spec = key_spec_of(order)
         name = order.subject.common_name or "authority"
         # Wishes are checked with a key that costs nothing before the real one is made.
-        ca_request_of(order, key=None)
+        origin = origin_of(actor)
+        ca_request_of(order, origin=origin, key=None)
         if order.parent_id is not None:
             self.get(order.parent_id)
         key = make_key(self._keys, spec, label=f"ca:{name}", backend=order.key_backend)
-        request = ca_request_of(order, key=key)
+        request = ca_request_of(order, origin=origin, key=key)
         made: list[int] = []
 
         def stored(tx: Transaction, issued: IssuedCertificate) -> None:

@@ -15,7 +15,6 @@ from ucm.api.events import CertificateDeleted
 from ucm.api.issuance import (
     Held,
     IssuanceRequest,
-    Origin,
     RevocationReason,
     RevocationRequest,
 )
@@ -46,6 +45,7 @@ from ucm.services.orders import (
     csr_of_order,
     key_spec_of_order,
     make_key,
+    origin_of,
     parsed_csr,
     renewal_of,
     request_of,
@@ -149,15 +149,13 @@ class CertificateService:
 
     # --- issuing ---------------------------------------------------------------------------------
 
-    def issue(
-        self, order: CertificateOrder, *, actor: Actor, origin: str = "api"
-    ) -> CertificateView | Held:
+    def issue(self, order: CertificateOrder, *, actor: Actor) -> CertificateView | Held:
         """Issue a certificate, or hold the order when a policy wants somebody's decision.
 
         Raises ``Invalid`` for an order that breaks a rule and what ``Issuance.issue`` raises.
         """
         csr = csr_of_order(order)
-        request = request_of(order, origin=Origin(origin, actor.name), csr=csr)
+        request = request_of(order, origin=origin_of(actor), csr=csr)
         if csr is not None:
             return self._issue(request, actor=actor, key=None)
         spec = key_spec_of_order(order, template_key=self._template_key(order.template_id))
@@ -220,7 +218,7 @@ class CertificateService:
         request = RevocationRequest(
             certificate_id=certificate_id,
             reason=reason,
-            origin=Origin("api", actor.name),
+            origin=origin_of(actor),
             invalidity_date=_moment(invalidity_date),
             comment=comment,
         )

@@ -9,6 +9,7 @@ from datetime import timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from ucm.api.actor import Actor, ActorKind
 from ucm.api.csr import CertificateRequest, parse_csr
 from ucm.api.errors import FieldError, Invalid, TooLarge
 from ucm.api.issuance import CertificateKind, IssuanceRequest, Origin, Profile
@@ -24,6 +25,11 @@ DEFAULT_CERT_TYPE = "server"
 DEFAULT_KEY = KeySpec.EC_P256
 MAX_LEAF_DAYS = 3650
 MAX_CSR = 64 * 1024
+
+
+def origin_of(actor: Actor) -> Origin:
+    """By which way an operator asks: on the command line, or over the API."""
+    return Origin("cli" if actor.kind is ActorKind.CLI else "api", actor.name)
 
 
 def purposes() -> dict[str, str]:

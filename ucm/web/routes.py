@@ -83,7 +83,7 @@ def core_blueprints(
         health.blueprint(
             container.health,
             serving=serving,
-            safe_mode=container.safe_mode_reason,
+            safe_mode=lambda: container.safe_mode_reason() is not None,
             now=container.clock.now,
         ),
         health.metrics_blueprint(lambda: _families(container), token=token),

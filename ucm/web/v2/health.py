@@ -21,6 +21,7 @@ from ucm.web.envelope import json_response
 
 PREFIXES = ("/health", "/api/health", "/api/v2/health")
 METRICS_PATHS = ("/metrics", "/api/v2/metrics")
+SAFE_MODE = "The master key is missing, or is not the one of this database; the log says more."
 _REASON = "probes of load balancers carry no credentials and learn nothing secret"
 
 
@@ -28,10 +29,10 @@ def blueprint(
     health: HealthService,
     *,
     serving: Callable[[], bool],
-    safe_mode: Callable[[], str | None],
+    safe_mode: Callable[[], bool],
     now: Callable[[], datetime],
 ) -> Blueprint:
-    """The probes. ``safe_mode`` gives the reason, or ``None`` when there is none."""
+    """The probes. Why there is safe mode, with paths, is for administrators: encryption status."""
     probes = Blueprint("health", __name__)
 
     @public(_REASON)
@@ -43,9 +44,8 @@ def blueprint(
             "started_at": health.started_at,
             "time": now(),
         }
-        reason = safe_mode()
-        if reason is not None:
-            document |= {"safe_mode": True, "safe_mode_reason": reason}
+        if safe_mode():
+            document |= {"safe_mode": True, "safe_mode_reason": SAFE_MODE}
         return json_response(document)
 
     @public(_REASON)
@@ -56,12 +56,11 @@ def blueprint(
     def ready() -> Response:
         outcomes = health.checks()
         up = serving() and health.ready()
-        reason = safe_mode()
         return json_response(
             {
                 "status": "ready" if up else "not ready",
                 "stopping": not serving(),
-                "safe_mode": reason is not None,
+                "safe_mode": safe_mode(),
                 "checks": {
                     outcome.name: {
                         "ok": outcome.ok,
