@@ -131,9 +131,7 @@ class CertificateRenewBody(OptionalBody):
     """Left out, all is as in the old certificate, but a key that UCM keeps is replaced."""
 
     validity_days: int | None = Field(None, ge=1, le=3650)
-    csr: str | None = Field(
-        None, description="The requester's new key, PKCS#10 PEM"
-    )
+    csr: str | None = Field(None, description="The requester's new key, PKCS#10 PEM")
     new_key: bool | None = Field(
         None, description="false: certify the same public key again; true: UCM makes a new key"
     )
