@@ -125,9 +125,18 @@ def test_the_session_secret_is_made_once_and_kept_private(tmp_path):
 
 
 def test_a_configured_session_secret_is_used(tmp_path):
-    boot = load(tmp_path, data_dir=prepare_data_dir(tmp_path / "data"), secret_key="given")
-    assert session_secret(boot) == b"given"
+    boot = load(
+        tmp_path, data_dir=prepare_data_dir(tmp_path / "data"), secret_key="given by the operator"
+    )
+    assert session_secret(boot) == b"given by the operator"
     assert not (boot.data_dir / "secret.key").exists()
+
+
+def test_a_configured_session_secret_that_could_be_guessed_is_refused(tmp_path):
+    boot = load(tmp_path, data_dir=prepare_data_dir(tmp_path / "data"), secret_key="secret")
+    with pytest.raises(BootError, match="fewer than 16") as caught:
+        session_secret(boot)
+    assert 'secret"' not in str(caught.value)
 
 
 def test_a_damaged_session_secret_is_refused(tmp_path):

@@ -314,7 +314,13 @@ def session_secret(boot: BootSettings) -> bytes:
     (0600).
     """
     if boot.secret_key is not None:
-        return boot.secret_key.get_secret_value().encode()
+        given = boot.secret_key.get_secret_value()
+        if len(given) < 16:
+            raise BootError(
+                f"SECRET_KEY has {len(given)} characters, fewer than 16: it could be guessed",
+                hint="Set 64 random characters, or leave it out to have one generated.",
+            )
+        return given.encode()
     path = boot.data_dir / "secret.key"
     candidate = path.with_name(f".secret.{os.getpid()}.{SystemIds().token(6)}")
     if not path.exists():
