@@ -107,9 +107,7 @@ def _refuse_contradiction(spec: KeySpec, size: int | str | None, curve: str | No
             continue
         same = _curve(value) is spec or (_is_number(value) and _RSA.get(int(value)) is spec)
         if not same:
-            raise _refused(
-                pointer, f"{str(value)[:20]!a} contradicts the key type {spec.value}."
-            )
+            raise _refused(pointer, f"{str(value)[:20]!a} contradicts the key type {spec.value}.")
 
 
 def _refused(pointer: str, detail: str) -> Invalid:
