@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from flask import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +18,9 @@ _CSRF_KEY = "ucm.csrf_field"
 _MAX_DEPTH = 32
 LARGEST_ID = 2**63 - 1
 """Row ids are signed 64-bit integers on every database."""
+
+RowId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
+"""An id in a body or a query; a larger number fits no database."""
 
 
 class StrictRequest(Request):

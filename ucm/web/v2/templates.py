@@ -40,9 +40,13 @@ from ucm.web.v2.schemas import (
 
 _TAG = Tag(name="templates", description="Certificate templates")
 _JSON = "application/json"
-_EXPORTED = {
+_EXPORTED_ALL = {
     "description": "The templates",
     "content": {_JSON: {"schema": {"type": "array", "items": {"type": "object"}}}},
+}
+_EXPORTED_ONE = {
+    "description": "The template",
+    "content": {_JSON: {"schema": {"type": "object"}}},
 }
 _MAX_TEMPLATES = 500
 
@@ -126,7 +130,7 @@ def _sharing(api: APIBlueprint, templates: TemplateService) -> None:
     @api.get(
         "/<int:id>/export",
         summary="Download one template",
-        responses={"200": _EXPORTED},
+        responses={"200": _EXPORTED_ONE},
     )
     @requires("read:templates")
     def export_template(path: IdPath) -> Response:
@@ -136,7 +140,7 @@ def _sharing(api: APIBlueprint, templates: TemplateService) -> None:
     @api.get(
         "/export",
         summary="Download all that are no system templates",
-        responses={"200": _EXPORTED},
+        responses={"200": _EXPORTED_ALL},
     )
     @requires("read:templates")
     def export_templates() -> Response:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from flask_openapi3.models.file import FileStorage
 from pydantic import AliasChoices, Field, StringConstraints
 
-from ucm.web.requests import Body, Query
+from ucm.web.requests import Body, Query, RowId
 from ucm.web.v2.bodies.common import (
     Country,
     Description,
@@ -67,8 +67,8 @@ class CaCreateBody(Body):
         validation_alias=_names("ca_type", "type", "caType"),
         description="Left out: intermediate when parent_id is given, else root",
     )
-    parent_id: int | None = Field(
-        None, ge=1, validation_alias=_names("parent_id", "parentCAId", "parentCaId", "parent_ca_id")
+    parent_id: RowId | None = Field(
+        None, validation_alias=_names("parent_id", "parentCAId", "parentCaId", "parent_ca_id")
     )
     key_type: KeyTypeName | None = Field(
         None,

@@ -8,7 +8,7 @@ from flask_openapi3.models.file import FileStorage
 from pydantic import AliasChoices, Field
 
 from ucm.api.issuance import RevocationReason
-from ucm.web.requests import Body, Query
+from ucm.web.requests import Body, Query, RowId
 from ucm.web.v2.bodies.common import (
     Country,
     Description,
@@ -148,12 +148,12 @@ class CertificateListQuery(Paging):
     """Filters may be repeated; all given kinds of filter must hold."""
 
     status: list[Status] = Field(default_factory=list)
-    ca_id: list[int] = Field(default_factory=list)
+    ca_id: list[RowId] = Field(default_factory=list, max_length=100)
     source: list[str] = Field(default_factory=list)
     search: str | None = Field(
         None, max_length=255, description="In subject, SAN, issuer, description or serial number"
     )
-    template_id: int | None = Field(None, ge=1)
+    template_id: RowId | None = None
     sort_by: SortField = "created_at"
     sort_order: Literal["asc", "desc"] = "desc"
     cursor: str | None = Field(
@@ -188,7 +188,7 @@ class CertificateImportForm(Upload):
     pem_content: str | None = Field(None, max_length=1024 * 1024)
     password: Password | None = None
     name: Line | None = None
-    ca_id: int | None = Field(None, ge=1)
+    ca_id: RowId | None = None
     import_key: bool = True
     update_existing: bool = True
 

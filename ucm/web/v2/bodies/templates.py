@@ -123,7 +123,7 @@ class TemplateListQuery(Query):
     type: list[TemplateType] = Field(default_factory=list)
     active: bool | None = None
     search: str | None = Field(None, max_length=255)
-    page: int | None = Field(None, ge=1)
+    page: int | None = Field(None, ge=1, le=10_000_000)
     per_page: int | None = Field(None, ge=1, le=100)
 
 
