@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, FromClause, event, make_url
 from sqlalchemy import create_engine as sqlalchemy_engine
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ucm.api.errors import Invalid
@@ -109,4 +109,38 @@ def _begin_sqlite(connection: Connection) -> None:
         driver.execute(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
         fairy.info[READ_ONLY] = read_only
     if not options.get(_BEGINS_ITSELF):
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        run(connection, "BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def driver_of(connection: Connection) -> sqlite3.Connection | None:
+    """SQLite's own connection, ``None`` when SQLAlchemy must run the statements: on another
+    database, and when somebody listens to the statements of the engine.
+    """
+    if connection.dialect.name != "sqlite" or connection.dispatch.before_cursor_execute:
+        return None
+    return cast("sqlite3.Connection", connection.connection.driver_connection)
+
+
+def run(connection: Connection, statement: str) -> None:
+    """A statement without parameters and result, past SQLAlchemy where that is possible."""
+    driver = driver_of(connection)
+    if driver is None:
+        connection.exec_driver_sql(statement)
+        return
+    try:
+        driver.execute(statement)
+    except sqlite3.Error as error:
+        raise wrapped(error, statement, connection) from error
+
+
+def wrapped(error: sqlite3.Error, statement: str, connection: Connection) -> BaseException:
+    """The error as SQLAlchemy would raise it; parameters may be secrets and are left out."""
+    return DBAPIError.instance(
+        statement,
+        None,
+        error,
+        sqlite3.Error,
+        hide_parameters=True,
+        connection_invalidated=False,
+        dialect=connection.dialect,
+    )

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection, Dialect, Select, Table, insert
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeEngine
+
+from ucm.api.db import UtcDateTime
+from ucm.store.engine import driver_of, wrapped
 
 Row = Mapping[str, Any]
 Record = tuple[Any, ...]
@@ -54,7 +58,7 @@ class Prepared:
             try:
                 row = driver.execute(compiled.sql, parameters).fetchone()
             except sqlite3.Error as error:
-                raise _wrapped(error, compiled.sql, connection) from error
+                raise wrapped(error, compiled.sql, connection) from error
         return row if row is None or compiled.read is None else compiled.read(row)
 
     def all(self, connection: Connection, values: Row) -> list[Record]:
@@ -69,7 +73,7 @@ class Prepared:
             try:
                 rows = driver.execute(compiled.sql, parameters).fetchall()
             except sqlite3.Error as error:
-                raise _wrapped(error, compiled.sql, connection) from error
+                raise wrapped(error, compiled.sql, connection) from error
         return rows if compiled.read is None else [compiled.read(row) for row in rows]
 
     def execute_many(self, connection: Connection, rows: Iterable[Row]) -> None:
@@ -83,7 +87,7 @@ class Prepared:
         try:
             driver.executemany(compiled.sql, parameters)
         except sqlite3.Error as error:
-            raise _wrapped(error, compiled.sql, connection) from error
+            raise wrapped(error, compiled.sql, connection) from error
 
     def _for(self, dialect: Dialect) -> _Compiled:
         found = self._compiled.get(dialect.name)
@@ -102,33 +106,10 @@ def prepared_insert(table: Table, *, returning_id: bool = False) -> Prepared:
     return Prepared(statement, columns=names)
 
 
-def driver_of(connection: Connection) -> sqlite3.Connection | None:
-    """The SQLite connection to run a statement on, ``None`` when SQLAlchemy must run it."""
-    if connection.dialect.name != "sqlite" or connection.dispatch.before_cursor_execute:
-        return None
-    return cast("sqlite3.Connection", connection.connection.driver_connection)
-
-
-def _wrapped(error: sqlite3.Error, sql: str, connection: Connection) -> BaseException:
-    """The error as SQLAlchemy would raise it; parameters may be secrets and are left out."""
-    return DBAPIError.instance(
-        sql,
-        None,
-        error,
-        sqlite3.Error,
-        hide_parameters=True,
-        connection_invalidated=False,
-        dialect=connection.dialect,
-    )
-
-
 def _binder(compiled: SQLCompiler, dialect: Dialect) -> Callable[[Row], Any]:
     """From values by name to what the driver takes, converted as the columns' types say."""
     names = list(compiled.positiontup or compiled.binds)
-    convert = [
-        (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
-        for name in names
-    ]
+    convert = [(name, _bind_processor(compiled.binds[name].type, dialect)) for name in names]
     if compiled.positional:
         processed = [(i, process) for i, (_, process) in enumerate(convert) if process is not None]
 
@@ -163,3 +144,20 @@ def _reader(statement: ClauseElement, dialect: Dialect) -> Callable[[Sequence[An
         return tuple(values)
 
     return read
+
+
+def _bind_processor(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    if isinstance(kind, UtcDateTime) and dialect.name == "sqlite":
+        return _sqlite_moment
+    return kind.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _sqlite_moment(value: datetime | None) -> str | None:
+    """What ``UtcDateTime`` and SQLAlchemy's ``DATETIME`` make of it, in one step."""
+    if value is None:
+        return None
+    if value.tzinfo is not UTC:
+        if value.tzinfo is None:
+            raise ValueError("naive datetime: use the injected clock, which is aware UTC")
+        value = value.astimezone(UTC)
+    return value.isoformat(" ", "microseconds")[:26]
