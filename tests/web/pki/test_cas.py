@@ -402,6 +402,8 @@ def test_exports(tree):
     assert len(x509.load_pem_x509_certificates(chain)) == 2
     everything = tree.viewer.get(f"{PATH}/export").data
     assert len(x509.load_pem_x509_certificates(everything)) == 2
+    posted = tree.viewer.post(f"{PATH}/export", {"ids": [tree.ca]}).data
+    assert len(x509.load_pem_x509_certificates(posted)) == 1
     one = tree.viewer.post(f"{PATH}/bulk/export", {"ids": [tree.root], "format": "p7b"})
     assert one.data.startswith(b"-----BEGIN PKCS7")
     assert tree.viewer.post(f"{PATH}/{tree.ca}/export", {"format": "key"}).status_code == 403

@@ -417,6 +417,11 @@ def test_exporting_many(tree):
     assert len(x509.load_pem_x509_certificates(some.data)) == 2
     assert tree.viewer.post(f"{PATH}/bulk/export", {"ids": [999]}).status_code == 404
     assert len(tree.installation.audit("certificates_exported")) == 2
+    posted = tree.viewer.post(f"{PATH}/export", {"format": "p7b"})
+    assert posted.data.startswith(b"-----BEGIN PKCS7")
+    one = tree.viewer.post(f"{PATH}/export", {"ids": ids[:1]})
+    assert len(x509.load_pem_x509_certificates(one.data)) == 1
+    assert len(x509.load_pem_x509_certificates(tree.viewer.post(f"{PATH}/export").data)) == 3
 
 
 def test_a_deleted_certificate_comes_back_as_it_was(tree):

@@ -34,6 +34,7 @@ from ucm.web.v2.bodies.cas import (
 from ucm.web.v2.bodies.common import (
     BulkIds,
     ExportBody,
+    ExportManyBody,
     ExportQuery,
     refuse_password_in_url,
 )
@@ -244,6 +245,15 @@ def _files(api: APIBlueprint, cas: AuthorityService) -> None:
     @requires("read:cas")
     def export_all_cas(query: CaExportAllQuery) -> Response:
         return download(cas.export_many(None, format=query.format, actor=current_actor()))
+
+    @api.post(
+        "/export",
+        summary="Download all or selected authorities",
+        responses={"200": file_response(*_BUNDLES)},
+    )
+    @requires("read:cas")
+    def export_cas(body: ExportManyBody) -> Response:
+        return download(cas.export_many(body.ids, format=body.format, actor=current_actor()))
 
     @api.post(
         "/bulk/export",

@@ -35,6 +35,7 @@ from ucm.web.v2.bodies.certificates import (
 from ucm.web.v2.bodies.common import (
     BulkIds,
     ExportBody,
+    ExportManyBody,
     ExportQuery,
     refuse_password_in_url,
 )
@@ -389,10 +390,25 @@ def _files(api: APIBlueprint, certificates: CertificateService) -> None:
     )
     @requires("read:certificates")
     def export_all_certificates(query: ExportAllQuery) -> Response:
-        if query.format == "pem":
-            parts = certificates.stream_pem(actor=current_actor())
-            return stream(parts, filename="certificates.pem", media_type=_PEM)
-        return download(certificates.export_many(None, format="p7b", actor=current_actor()))
+        return _export_many(certificates, None, format=query.format)
+
+    @api.post(
+        "/export",
+        summary="Download all or selected certificates",
+        responses={"200": file_response(_PEM, "application/x-pkcs7-certificates")},
+    )
+    @requires("read:certificates")
+    def export_certificates(body: ExportManyBody) -> Response:
+        return _export_many(certificates, body.ids, format=body.format)
+
+
+def _export_many(
+    certificates: CertificateService, ids: list[int] | None, *, format: str
+) -> Response:
+    if ids is None and format == "pem":
+        parts = certificates.stream_pem(actor=current_actor())
+        return stream(parts, filename="certificates.pem", media_type=_PEM)
+    return download(certificates.export_many(ids, format=format, actor=current_actor()))
 
 
 def _bulk(api: APIBlueprint, certificates: CertificateService) -> None:
@@ -403,9 +419,7 @@ def _bulk(api: APIBlueprint, certificates: CertificateService) -> None:
     )
     @requires("read:certificates")
     def bulk_export(body: BulkExportBody) -> Response:
-        return download(
-            certificates.export_many(body.ids, format=body.format, actor=current_actor())
-        )
+        return _export_many(certificates, body.ids, format=body.format)
 
     @api.post("/bulk/revoke", summary="Revoke several", responses={"200": Envelope[BulkResult]})
     @requires("write:certificates")

@@ -171,6 +171,13 @@ class BulkIds(Body):
     ids: Ids
 
 
+class ExportManyBody(OptionalBody):
+    """Several objects in one file; all of them without ``ids``."""
+
+    ids: Ids | None = None
+    format: Literal["pem", "pkcs7", "p7b"] = "pem"
+
+
 class ExportQuery(Query):
     """Formats without a password. Passwords never travel in a URL: it would end up in logs."""
 
