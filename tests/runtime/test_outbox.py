@@ -119,3 +119,13 @@ def test_delays_grow_to_an_hour_and_stay_there():
     steps = [later - earlier for earlier, later in itertools.pairwise(delays)]
     assert max(steps) <= timedelta(hours=1)
     assert steps[-1] == timedelta(hours=1)
+
+
+def test_without_subscribers_events_are_marked_and_not_read(ucm_installation):
+    container = ucm_installation.start()
+    emit(container, 1, 2, 3)
+    before = pending(container)
+    delivery = make_delivery(container)
+    assert delivery.deliver(stopping=never) == before >= 3
+    assert pending(container) == 0
+    assert delivery.deliver(stopping=never) == 0

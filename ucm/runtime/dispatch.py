@@ -114,6 +114,10 @@ class Dispatcher:
             for operation in Operation
         }
 
+    def has(self, hook: str) -> bool:
+        """Whether any plugin implements the hook, running or not."""
+        return bool(self._bound.get(hook))
+
     # --- guard ------------------------------------------------------------------------------------
 
     def require(self, operation: Operation) -> None:

@@ -44,6 +44,11 @@ class OutboxRepository(Repository):
             statement = statement.where(_t.created_at < before)
         return [_view(row) for row in self._execute(statement.order_by(_t.id).limit(limit))]
 
+    def any_pending(self) -> bool:
+        """Whether one waits."""
+        statement = select(_t.id).where(_t.delivered_at.is_(None)).limit(1)
+        return self._execute(statement).first() is not None
+
     def pending_count(self) -> int:
         """How many wait."""
         return self._number(select(func.count()).where(_t.delivered_at.is_(None)))
@@ -54,6 +59,13 @@ class OutboxRepository(Repository):
             self._execute(
                 update(tables.outbox).where(_t.id.in_(ids)).values(delivered_at=at, last_error="")
             )
+
+    def mark_all_delivered(self, *, at: datetime, limit: int) -> int:
+        """The oldest that wait, because nobody subscribes; return how many."""
+        oldest = select(_t.id).where(_t.delivered_at.is_(None)).order_by(_t.id).limit(limit)
+        return self._execute(
+            update(tables.outbox).where(_t.id.in_(oldest)).values(delivered_at=at, last_error="")
+        ).rowcount
 
     def mark_failed(self, event_id: int, *, error: str) -> None:
         """A subscriber raised; the event stays pending."""
