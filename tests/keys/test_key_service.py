@@ -179,7 +179,7 @@ def test_what_a_backend_cannot_do_is_refused_with_what_it_can(here):
 
 
 def test_a_plugin_makes_uses_and_destroys_its_own_keys(here):
-    mine = PluginKeys(here.keys)
+    mine = PluginKeys(here.keys, "scep")
     ref = generate(here, purpose=KeyPurpose.SCEP_RA, keys=mine)
     with mine.open(ref) as key:
         key.sign(MESSAGE, SignatureScheme.ECDSA_SHA256)
@@ -194,7 +194,7 @@ def test_a_plugin_makes_uses_and_destroys_its_own_keys(here):
 
 
 def test_a_plugin_never_touches_the_key_of_an_authority(here):
-    mine = PluginKeys(here.keys)
+    mine = PluginKeys(here.keys, "scep")
     ca = generate(here, purpose=KeyPurpose.CA)
     for use in (mine.open, mine.record):
         with pytest.raises(Forbidden):
@@ -211,3 +211,22 @@ def test_a_plugin_never_touches_the_key_of_an_authority(here):
             with pytest.raises(NotFound), mine.open(KeyRef(ca.id, purpose)):
                 pass
     assert here.keys.record(ca)
+
+
+def test_a_plugin_never_touches_the_keys_of_others(here):
+    mine, other = PluginKeys(here.keys, "scep"), PluginKeys(here.keys, "tsa")
+    ours = generate(here, purpose=KeyPurpose.TSA, keys=other)
+    of_core = generate(here, purpose=KeyPurpose.SUBJECT)
+    for ref in (ours, of_core):
+        with pytest.raises(Forbidden, match="'scep'"):
+            mine.record(ref)
+        with pytest.raises(Forbidden), mine.open(ref):
+            pass
+        with pytest.raises(Forbidden), here.uow.begin(ACTOR) as tx:
+            mine.destroy(ref, tx=tx)
+    assert {key.ref.id: key.owner for key in here.stored()} == {ours.id: "tsa", of_core.id: "core"}
+    with other.open(ours) as key:
+        key.sign(MESSAGE, SignatureScheme.ECDSA_SHA256)
+    with here.uow.begin(ACTOR) as tx:
+        other.destroy(ours, tx=tx)
+    assert here.keys.record(of_core)

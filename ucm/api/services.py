@@ -203,7 +203,7 @@ class CertificateAuthorities(Protocol):
 
 class Keys(Protocol):
     """The plugin's own keys, in whatever backend the operator chose.
-    CA keys are refused with ``Forbidden``.
+    CA keys and keys of others are refused with ``Forbidden``.
     """
 
     def make(self, spec: KeySpec, *, label: str, backend: str | None = None) -> KeyRecord:

@@ -216,7 +216,7 @@ def build_container(
             issuance=container.issuance,
             certificates=container.certificates,
             cas=container.cas,
-            keys=PluginKeys(container.keys),
+            keys=partial(PluginKeys, container.keys),
             sealer=master_key.keyring,
             settings=settings,
             dispatcher=host.dispatcher,

@@ -34,7 +34,8 @@ class ContextMaker:
     issuance: Issuance
     certificates: Certificates
     cas: CertificateAuthorities
-    keys: Keys
+    keys: Callable[[str], Keys]
+    """The keys of the plugin with that name."""
     sealer: Sealer
     settings: SettingsRegistry
     dispatcher: Dispatcher
@@ -57,7 +58,7 @@ class ContextMaker:
             issuance=self.issuance,
             certificates=self.certificates,
             cas=self.cas,
-            keys=self.keys,
+            keys=self.keys(manifest.name),
             sealer=self.sealer,
             ask_others=partial(_ask_others, self.dispatcher, plugin),
             url_for_public=lambda path: self.public_url() + path,

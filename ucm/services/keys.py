@@ -17,6 +17,7 @@ from ucm.api.keys import (
     SigningKey,
 )
 from ucm.api.services import Transaction
+from ucm.store.keys import CORE, StoredKey
 from ucm.store.uow import StoreTransaction, UnitOfWork
 
 DEFAULT_BACKEND = "softkeys"
@@ -74,10 +75,16 @@ class KeyService:
         return chosen.import_key(pkcs8, label=label)
 
     def keep(
-        self, record: KeyRecord, *, purpose: KeyPurpose, label: str, tx: Transaction
+        self,
+        record: KeyRecord,
+        *,
+        purpose: KeyPurpose,
+        label: str,
+        tx: Transaction,
+        owner: str = CORE,
     ) -> KeyRef:
         """Store a made or taken key in the given unit."""
-        return _store(tx).keys.add(record, purpose=purpose, label=label)
+        return _store(tx).keys.add(record, purpose=purpose, label=label, owner=owner)
 
     def generate(
         self,
@@ -109,8 +116,12 @@ class KeyService:
 
     def record(self, ref: KeyRef) -> KeyRecord:
         """Where the key lives. Raises `NotFound`."""
+        return self.stored(ref).record
+
+    def stored(self, ref: KeyRef) -> StoredKey:
+        """The key's row. Raises `NotFound`."""
         with self._uow.read() as reader:
-            return reader.keys.record(ref)
+            return reader.keys.find(ref)
 
     @contextmanager
     def open(self, ref: KeyRef) -> Iterator[SigningKey]:
@@ -154,12 +165,13 @@ class KeyService:
 
 
 class PluginKeys:
-    """Implements `ucm.api.services.Keys` for a plugin: everything but CA keys, which it never
-    touches.
+    """Implements `ucm.api.services.Keys` for one plugin: the keys that it made itself and no other,
+    and never the key of an authority.
     """
 
-    def __init__(self, keys: KeyService) -> None:
+    def __init__(self, keys: KeyService, owner: str) -> None:
         self._keys = keys
+        self._owner = owner
 
     def make(self, spec: KeySpec, *, label: str, backend: str | None = None) -> KeyRecord:
         """A new key that is not stored yet. Raises `Unsupported`, `KeyUnavailable`, `SafeMode`."""
@@ -170,7 +182,7 @@ class PluginKeys:
     ) -> KeyRef:
         """Store a made key in the given unit. Raises `Forbidden` for purpose CA."""
         _refuse_ca(purpose)
-        return self._keys.keep(record, purpose=purpose, label=label, tx=tx)
+        return self._keys.keep(record, purpose=purpose, label=label, tx=tx, owner=self._owner)
 
     def generate(
         self,
@@ -182,23 +194,34 @@ class PluginKeys:
         backend: str | None = None,
     ) -> KeyRef:
         """Make a key and store its record in the given unit. Raises `Forbidden` for purpose CA."""
-        _refuse_ca(purpose)
-        return self._keys.generate(spec, purpose=purpose, label=label, tx=tx, backend=backend)
+        _refuse_ca(purpose)  # before there is a key
+        record = self._keys.make(spec, label=label, backend=backend)
+        return self.keep(record, purpose=purpose, label=label, tx=tx)
 
     def open(self, ref: KeyRef) -> AbstractContextManager[SigningKey]:
-        """Use a key. Raises `Forbidden` for a CA key, `NotFound` for a purpose not its own."""
-        _refuse_ca(ref.purpose)
-        return self._keys.open(ref)
+        """Use a key. Raises `Forbidden` for another owner's, `NotFound` for a purpose not its
+        own."""
+        return self._keys.open_record(self.record(ref))
 
     def record(self, ref: KeyRef) -> KeyRecord:
-        """Where the key lives. Raises `Forbidden` for a CA key, `NotFound`."""
+        """Where the key lives. Raises `Forbidden` for another owner's, `NotFound`."""
         _refuse_ca(ref.purpose)
-        return self._keys.record(ref)
+        stored = self._keys.stored(ref)
+        self._check_owner(stored)
+        return stored.record
 
     def destroy(self, ref: KeyRef, *, tx: Transaction) -> None:
-        """Delete the record and the key. Raises `Forbidden` for a CA key, `NotFound`."""
+        """Delete the record and the key. Raises `Forbidden` for another owner's, `NotFound`."""
         _refuse_ca(ref.purpose)
+        self._check_owner(_store(tx).keys.find(ref))
         self._keys.destroy(ref, tx=tx)
+
+    def _check_owner(self, stored: StoredKey) -> None:
+        if stored.owner != self._owner:
+            raise Forbidden(
+                f"The key {stored.ref.id} is not one of the plugin {self._owner!r}.",
+                hint="A plugin uses the keys that it made with ctx.keys, and no others.",
+            )
 
 
 def _refuse_ca(purpose: KeyPurpose) -> None:

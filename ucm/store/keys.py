@@ -15,6 +15,8 @@ from ucm.store import tables
 from ucm.store.scope import Repository
 
 _t = tables.key.c
+CORE = "core"
+"""The owner of every key that is not a plugin's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class StoredKey:
     ref: KeyRef
     record: KeyRecord
     label: str
+    owner: str
     created_at: datetime
     created_by: str
 
@@ -31,10 +34,13 @@ class StoredKey:
 class KeyRepository(Repository):
     """Key records."""
 
-    def add(self, record: KeyRecord, *, purpose: KeyPurpose, label: str = "") -> KeyRef:
-        """Store a record; its purpose never changes."""
+    def add(
+        self, record: KeyRecord, *, purpose: KeyPurpose, label: str = "", owner: str = CORE
+    ) -> KeyRef:
+        """Store a record; neither its purpose nor its owner ever changes."""
         values = {
             "purpose": purpose.value,
+            "owner": owner,
             "backend": record.backend,
             "spec": record.spec.value,
             "label": label,
@@ -47,10 +53,14 @@ class KeyRepository(Repository):
 
     def record(self, ref: KeyRef) -> KeyRecord:
         """Raises ``NotFound``, also when the purpose is not the stored one."""
+        return self.find(ref).record
+
+    def find(self, ref: KeyRef) -> StoredKey:
+        """As ``record``, with everything else that is known of the key."""
         stored = self.get(ref.id)
         if stored.ref != ref:
             raise NotFound(f"There is no {ref.purpose.value} key with the id {ref.id}.")
-        return stored.record
+        return stored
 
     def get(self, key_id: int) -> StoredKey:
         """Raises ``NotFound``."""
@@ -98,6 +108,7 @@ def _view(row: Row[Any]) -> StoredKey:
             backend=row.backend, spec=KeySpec(row.spec), locator=row.locator, sealed=row.sealed
         ),
         label=row.label,
+        owner=row.owner,
         created_at=row.created_at,
         created_by=row.created_by,
     )

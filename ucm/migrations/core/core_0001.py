@@ -139,6 +139,7 @@ def _part_1() -> None:
     _entity(
         "core_key",
         _column("purpose", _TEXT),
+        _column("owner", _TEXT, default="core"),
         _column("backend", _TEXT),
         _column("spec", _TEXT),
         _column("label", _TEXT, default=""),

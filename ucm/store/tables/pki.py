@@ -36,6 +36,7 @@ key = Table(
     metadata,
     primary_key(),
     text("purpose"),
+    text("owner", default="core"),  # or the plugin's name, which alone may use it
     text("backend"),
     text("spec"),
     text("label", default=""),
