@@ -123,3 +123,12 @@ def test_every_api_route_is_in_the_document(shared):
         if rule.startswith("/api/v2/") and not any(rule.startswith(one) for one in undocumented):
             plain = rule.replace("<int:", "<").replace("<string:", "<")
             assert (method, plain) in documented, rule
+
+
+def test_a_key_backend_that_nobody_offers_is_the_callers_mistake(shared, schema, key):
+    api = shared.api(**{"X-API-Key": key})
+    ca_id = api.get("/api/v2/cas").json["data"][0]["id"]
+    body = {"ca_id": ca_id, "cn": "a.example.org", "key_backend": "vapour"}
+    answer = api.post("/api/v2/certificates", body)
+    assert answer.status_code == 400
+    assert answer.json["errors"][0]["pointer"] == "/key_backend"

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ucm.api.actor import Actor, ActorKind
 from ucm.api.csr import CertificateRequest, parse_csr
-from ucm.api.errors import FieldError, Invalid, TooLarge
+from ucm.api.errors import FieldError, Invalid, KeyUnavailable, TooLarge
 from ucm.api.issuance import CertificateKind, IssuanceRequest, Origin, Profile
 from ucm.api.keys import KeyRecord, KeyRef, KeySpec
 from ucm.api.names import build_subject, parse_general_name
@@ -115,7 +115,20 @@ class MadeKey:
 
 
 def make_key(keys: KeyService, spec: KeySpec, *, label: str, backend: str | None = None) -> MadeKey:
-    """Make a key outside of any unit. Raises ``Unsupported``, ``KeyUnavailable``, ``SafeMode``."""
+    """Make a key outside of any unit. Raises ``Unsupported``, ``KeyUnavailable``, ``SafeMode``, and
+    ``Invalid`` for a ``backend`` that no running plugin offers.
+    """
+    if backend is not None:
+        try:
+            keys.backend(backend)
+        except KeyUnavailable as absent:
+            # The caller chose the name: trying again later does not make it right.
+            raise Invalid.field(
+                "/key_backend",
+                "unknown-backend",
+                absent.detail,
+                hint="GET /api/v2/plugins lists the plugins; leave the field out for the default.",
+            ) from None
     record = keys.make(spec, label=label, backend=backend)
     with keys.open_record(record) as opened:
         spki = opened.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
