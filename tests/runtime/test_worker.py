@@ -20,9 +20,10 @@ SYSTEM = Actor.system("test")
 PROGRAM = """
 import logging, pathlib, sys
 logging.basicConfig(level=logging.INFO)
+from ucm.runtime.container import build_container
 from ucm.runtime.worker import run_worker
 from ucm.testing.app import boot_settings
-run_worker(boot_settings(pathlib.Path(sys.argv[1])))
+run_worker(build_container(boot_settings(pathlib.Path(sys.argv[1]))))
 """
 
 
