@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -106,8 +107,14 @@ def public_key_of(pkcs8: bytes) -> bytes:
 
 
 def spki_of(certificate: x509.Certificate) -> bytes:
-    """SubjectPublicKeyInfo DER of a certificate."""
-    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    """SubjectPublicKeyInfo DER of a certificate, also of algorithms the library does not know."""
+    try:
+        key = certificate.public_key()
+        return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (UnsupportedAlgorithm, ValueError):
+        parsed = asn1_x509.Certificate.load(certificate.public_bytes(Encoding.DER))
+        info: bytes = parsed["tbs_certificate"]["subject_public_key_info"].dump()
+        return info
 
 
 def check_authority(certificate: x509.Certificate, *, now: datetime, pointer: str) -> KeySpec:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -301,7 +300,7 @@ class Intake:
         cert_type: str,
     ) -> NewCertificate:
         der = certificate.public_bytes(Encoding.DER)
-        spki = subject_public_key(der)
+        spki = spki_of(certificate)
         names = common_names(certificate.subject)
         texts = tuple(str(attribute.value) for attribute in certificate.subject)
         san = names_by_kind(names_in(certificate))
@@ -317,7 +316,7 @@ class Intake:
             not_after=certificate.not_valid_after_utc,
             key_type=key_type_text(certificate, spki),
             signature_algorithm=signature_algorithm_name(certificate.signature_algorithm_oid),
-            san_dns=san["dns"],
+            san_dns=tuple(name.lower() for name in san["dns"]),
             san_ip=san["ip"],
             san_email=san["email"],
             san_uri=san["uri"],
@@ -380,13 +379,6 @@ def find_issuer(certificate: x509.Certificate, authorities: Iterable[CaView]) ->
     wanted = authority_key_id(certificate)
     candidates = sorted(authorities, key=lambda ca: subject_key_id(ca.certificate) != wanted)
     return next((ca for ca in candidates if issued_by(certificate, ca.certificate)), None)
-
-
-def subject_public_key(der: bytes) -> bytes:
-    """SubjectPublicKeyInfo DER, also of algorithms the library does not know."""
-    parsed = asn1_x509.Certificate.load(der)
-    info: bytes = parsed["tbs_certificate"]["subject_public_key_info"].dump()
-    return info
 
 
 def key_type_text(certificate: x509.Certificate, spki: bytes) -> str:

@@ -6,6 +6,7 @@ import datetime
 import io
 
 import pytest
+from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -458,6 +459,27 @@ def test_import_of_a_foreign_certificate(tree):
     detail = tree.viewer.get(f"{PATH}/{data['id']}").json["data"]
     assert detail["chain_status"]["status"] == "incomplete"
     assert tree.operator.post(f"{PATH}/{data['id']}/renew").status_code == 409
+
+
+def test_a_key_of_an_unknown_algorithm_is_shown_and_nothing_more(tree):
+    """SLH-DSA, say: kept and displayed; no key operation is offered (RFC 9909)."""
+    key, foreign = foreign_certificate()
+    parsed = asn1_x509.Certificate.load(foreign.public_bytes(Encoding.DER))
+    present = parsed["tbs_certificate"]["subject_public_key_info"]["algorithm"].dump()
+    unknown = "2.16.840.1.101.3.4.3.20"
+    # As long as what it replaces, so that the lengths around it stay right.
+    algorithm = bytes.fromhex("3013" + "0609608648016503040314" + "0406000000000000")
+    assert len(algorithm) == len(present)
+    der = parsed.dump().replace(present, algorithm)
+    form = {"file": (io.BytesIO(der), "slh.der")}
+    answer = tree.operator.post(f"{PATH}/import", data=form)
+    assert answer.status_code == 201, answer.json
+    assert answer.json["data"]["key_type"] == unknown
+    detail = tree.viewer.get(f"{PATH}/{answer.json['data']['id']}")
+    assert detail.status_code == 200
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    attached = tree.operator.post(f"{PATH}/{answer.json['data']['id']}/key", {"key": pem})
+    assert attached.json["errors"][0]["code"] == "key-mismatch"
 
 
 def test_import_finds_the_issuer_by_its_signature(tree):
