@@ -11,22 +11,22 @@ from ucm.testing.builders import a_csr
 
 CSR = a_csr().pem()
 
-# BEGIN counts: it is a statement of its own on SQLite.
+# BEGIN IMMEDIATE of a write unit counts on SQLite; reads begin in the driver.
 CEILINGS = {
-    "issue from a csr": 10,
-    "issue with a key made here": 11,
-    "list": 5,
-    "list with 50 rows": 5,
-    "search": 6,
-    "detail": 5,
-    "export with chain": 6,
-    "revoke": 8,
-    "authorities": 3,
-    "tree": 3,
-    "one authority": 7,
-    "templates": 3,
+    "issue from a csr": 7,
+    "issue with a key made here": 8,
+    "list": 4,
+    "list with 50 rows": 4,
+    "search": 4,
+    "detail": 3,
+    "export with chain": 5,
+    "revoke": 6,
+    "authorities": 2,
+    "tree": 2,
+    "one authority": 5,
+    "templates": 2,
     "upload a csr": 5,
-    "waiting csrs": 3,
+    "waiting csrs": 2,
 }
 
 
