@@ -63,6 +63,22 @@ def canonical_dns(value: str, *, pointer: str = "/san") -> str:
     else: empty, trailing dot, spaces, underscores, NUL, over-long labels, numeric last label (RFC
     5280 4.2.1.6, 9549 2.2).
     """
+    plain = _plain_dns(value) if len(value) <= 253 else None
+    return _converted_dns(value, pointer) if plain is None else plain
+
+
+@lru_cache(maxsize=4096)
+def _plain_dns(value: str) -> str | None:
+    """The canonical form of a name that needs a look at its letters only, else ``None``. A name is
+    asked for several times on the way to its certificate."""
+    name = value.lower()
+    bare = name.removeprefix("*.")
+    if "xn--" in bare or not bare.isascii() or not _DNS.fullmatch(bare):
+        return None
+    return None if bare.rpartition(".")[2].isdigit() else name
+
+
+def _converted_dns(value: str, pointer: str) -> str:
     name = value.lower()
     wildcard = name.startswith("*.")
     bare = name[2:] if wildcard else name

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
+from ucm.api.der import content_of, end_of
 from ucm.api.errors import Invalid
 from ucm.api.keys import KeySpec
 
@@ -186,6 +187,14 @@ def _check_encoding(key: CertificatePublicKeyTypes, spki: bytes, pointer: str) -
 def load_spki(spki: bytes) -> PublicKeyTypes:
     """The key object of a SubjectPublicKeyInfo, loaded once. Raises what the library raises."""
     return load_der_public_key(spki)
+
+
+def key_identifier(spki: bytes) -> bytes:
+    """SHA-1 of the subjectPublicKey of a SubjectPublicKeyInfo in DER (RFC 5280 4.2.1.2 method 1).
+    It names a key and protects nothing."""
+    start = content_of(spki, end_of(spki, content_of(spki)))
+    bits = spki[start + 1 :]  # the first octet counts unused bits
+    return hashlib.sha1(bits, usedforsecurity=False).digest()
 
 
 @lru_cache(maxsize=512)

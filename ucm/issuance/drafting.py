@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -35,7 +34,6 @@ from ucm.api.names import (
     general_name_kind,
 )
 from ucm.api.private_keys import scheme_for
-from ucm.api.publickeys import load_spki
 from ucm.api.x509 import canonical_key_usages, eku_name
 from ucm.domain import keypolicy
 from ucm.domain.keypolicy import leaf_usages
@@ -337,9 +335,8 @@ def compose(applicant: Applicant, *, issuer: Issuer | None, serial: int, now: da
     signer_spec = applicant.key_spec if issuer is None else issuer.spec
     if signer_spec is None:
         raise Invalid("The authority's key is of a kind that UCM cannot sign with.")
-    public_key: Any = load_spki(applicant.public_key)
     parts = extensions.Parts(
-        public_key=public_key,
+        public_key=applicant.public_key,
         authority_key_id=issuer.authority_key_id if issuer else None,
         urls=issuer.ca.urls if issuer else None,
         usages=usages,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
@@ -13,6 +12,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 from ucm.api.errors import Invalid
 from ucm.api.issuance import CAParameters
 from ucm.api.names import checked_url
+from ucm.api.publickeys import key_identifier
 from ucm.api.views import PublicationUrls
 from ucm.api.x509 import eku_name, key_usage
 from ucm.domain.keypolicy import ANY_PURPOSE, TIME_STAMPING
@@ -54,7 +54,8 @@ CORE_OIDS = frozenset(
 class Parts:
     """What the extensions are made from."""
 
-    public_key: Any
+    public_key: bytes
+    """SubjectPublicKeyInfo, DER."""
     authority_key_id: x509.AuthorityKeyIdentifier | None
     urls: PublicationUrls | None
     usages: frozenset[str]
@@ -114,7 +115,7 @@ def of_authority(
 
 
 def _identifiers(parts: Parts) -> Iterable[Extension]:
-    yield _extension(x509.SubjectKeyIdentifier.from_public_key(parts.public_key))
+    yield _extension(x509.SubjectKeyIdentifier(key_identifier(parts.public_key)))
     if parts.authority_key_id is not None:
         yield _extension(parts.authority_key_id)
 

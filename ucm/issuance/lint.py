@@ -79,7 +79,7 @@ class Linter:
             unreadable = f"the certificate cannot be read back: {error}"
             finding = LintFinding("readable", Severity.ERROR, unreadable, "RFC 5280 4.1")
             raise LintFailed([finding]) from None
-        findings = [finding for lint in CORE_LINTS for finding in lint.findings(reading)]
+        findings = [lint.finding(breach) for lint in CORE_LINTS for breach in lint.rule(reading)]
         for lint in self._lints():
             findings.extend(lint.check(certificate, draft))
         if any(finding.severity is Severity.ERROR for finding in findings):

@@ -72,9 +72,6 @@ class CoreLint:
     ref: str
     rule: Callable[[Reading], Iterable[str]]
 
-    def findings(self, reading: Reading) -> list[LintFinding]:
-        """The breaches."""
-        return [
-            LintFinding(self.name, Severity.ERROR, sentence, self.ref)
-            for sentence in self.rule(reading)
-        ]
+    def finding(self, sentence: str) -> LintFinding:
+        """A breach."""
+        return LintFinding(self.name, Severity.ERROR, sentence, self.ref)
