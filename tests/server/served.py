@@ -16,9 +16,9 @@ from typing import Any
 
 from flask import Flask, Response, request
 
+from ucm.api.hotpath import HotAnswer, HotRequest
 from ucm.runtime.clock import SystemClock, SystemIds
 from ucm.server.config import Limits, ServerConfig
-from ucm.server.hotpath import HotAnswer, HotRequest
 from ucm.server.selfsigned import ensure_server_certificate
 from ucm.server.serve import serve
 from ucm.server.tls import FileTLSMaterialSource

@@ -147,7 +147,9 @@ def ucm_hookspecs() -> Iterable[ModuleType] | None:
 
 @hookspec
 def ucm_start(ctx: PluginContext) -> None:
-    """After migrations, before serving: open pools and sessions. Runs in every process."""
+    """After migrations, before serving: open pools and sessions, start threads. Runs in every
+    process, after the fork; the collect hooks run before it.
+    """
 
 
 @hookspec

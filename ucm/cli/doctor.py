@@ -99,7 +99,7 @@ def _clock() -> Iterator[Finding]:
 
 
 def _ports(boot: BootSettings) -> Iterator[Finding]:
-    for port in (boot.https_port, boot.http_port):
+    for port in filter(None, (boot.https_port, boot.http_port)):
         with socket.socket() as probe:
             taken = probe.connect_ex(("127.0.0.1", port)) == 0
         state = "in use (by UCM, if it runs)" if taken else "free"

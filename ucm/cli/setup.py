@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 
 import click
@@ -10,8 +12,16 @@ from ucm.cli.container import data_dir_option
 from ucm.runtime.boot import BootSettings, prepare_data_dir
 from ucm.runtime.clock import SystemClock
 from ucm.runtime.container import Container, build_container
-from ucm.runtime.opening import load_plugins, open_database
+from ucm.runtime.opening import (
+    alone,
+    declare_settings,
+    load_plugins,
+    migrate_all,
+    open_database,
+)
 from ucm.store import migrate as migrations
+
+log = logging.getLogger("ucm.runtime")
 
 
 @click.command()
@@ -75,13 +85,63 @@ def first_start(boot: BootSettings) -> None:
     try:
         container.start(role="cli")
         show_first_password(container, boot)
-        for state in container.host.states():
-            if state.enabled and state.state not in ("running", "degraded"):
-                click.echo(f"plugin {state.name} is {state.state}: {state.reason}", err=True)
-        if reason := container.safe_mode_reason():
-            click.echo(f"SAFE MODE: {reason}", err=True)
+        show_troubles(container)
     finally:
         container.close()
+
+
+def prepare(boot: BootSettings) -> Container:
+    """What the server's processes have in common: everything is made and read, nothing is open.
+
+    Each process goes on with ``start``. Raises what ``build_container`` and ``detach`` raise.
+    """
+    prepare_data_dir(boot.data_dir)
+    _migrate_apart(boot)
+    container = build_container(boot)
+    try:
+        show_first_password(container, boot)
+        show_troubles(container)
+        container.detach()
+    except BaseException:
+        container.close()
+        raise
+    return container
+
+
+def _migrate_apart(boot: BootSettings) -> None:
+    """Make or change the tables in a child, so that the server need not hold Alembic."""
+    engine = open_database(boot)
+    try:
+        if not migrations.pending(
+            engine, prefix=migrations.CORE_PREFIX, package=migrations.CORE_PACKAGE
+        ):
+            return
+    finally:
+        engine.dispose()
+    log.info("the database is brought to this version's schema")
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            # What fails here fails again in the parent, which then says why.
+            logging.disable(logging.CRITICAL)
+            host = load_plugins(boot, clock=SystemClock(), strict=None, extra={})
+            declare_settings(host, clock=SystemClock())
+            with alone(boot.data_dir / "migrate.lock"):
+                migrate_all(open_database(boot), host)
+            status = 0
+        finally:
+            os._exit(status)  # nothing of the parent's stack may run on here
+    os.waitpid(child, 0)
+
+
+def show_troubles(container: Container) -> None:
+    """Plugins that are enabled and failed, and a master key that does not fit, on stderr."""
+    for state in container.host.states():
+        if state.enabled and state.state not in ("starting", "running", "degraded"):
+            click.echo(f"plugin {state.name} is {state.state}: {state.reason}", err=True)
+    if reason := container.safe_mode_reason():
+        click.echo(f"SAFE MODE: {reason}", err=True)
 
 
 def show_first_password(container: Container, boot: BootSettings) -> None:

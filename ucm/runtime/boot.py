@@ -74,7 +74,7 @@ class BootSettings(BaseSettings):
         default=8080,
         ge=0,
         le=65535,
-        description="Plain-http port for protocols that are fetched without TLS.",
+        description="Plain-http port for protocols that are fetched without TLS; 0 is off.",
     )
     workers: int = Field(default=2, ge=1, le=64, description="Web processes.")
     threads: int = Field(default=4, ge=1, le=64, description="Request threads of each web process.")
@@ -227,8 +227,10 @@ class BootSettings(BaseSettings):
         return self.public_url or f"https://{self._reachable()}:{self.https_port}"
 
     def public_http_base(self) -> str:
-        """URL of the plain-http port without a trailing slash."""
-        return self.public_http_url or f"http://{self._reachable()}:{self.http_port}"
+        """URL of the plain-http port without a trailing slash; of the https port when it is off."""
+        if self.public_http_url or not self.http_port:
+            return self.public_http_url or self.public_base()
+        return f"http://{self._reachable()}:{self.http_port}"
 
     def _reachable(self) -> str:
         if self.host in ("", "0.0.0.0", "::"):  # noqa: S104 compared, not bound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -68,7 +69,9 @@ Role = Literal["web", "worker", "cli"]
 
 @dataclass(kw_only=True, slots=True)
 class Container:
-    """Every service of one process. Build it after the fork: it opens the database."""
+    """Every service of one process. A process that forks calls ``detach`` before, and each child
+    ``start``.
+    """
 
     boot: BootSettings
     clock: Clock
@@ -127,6 +130,25 @@ class Container:
         for state in self.host.states():
             if state.enabled:
                 log.info("plugin %s: %s", state.name, state.state)
+
+    def detach(self) -> None:
+        """Close the database before a fork: no connection survives one. What was built stays, and
+        the children share its memory.
+
+        Raises ``BootError`` when a plugin that must run failed already, ``RuntimeError`` when the
+        plugins were started: what they hold does not survive a fork either.
+        """
+        if self.started:
+            raise RuntimeError("a started container cannot be detached")
+        self.host.check_required()
+        self.uow.close()
+        strays = [t.name for t in threading.enumerate() if t is not threading.current_thread()]
+        if strays:
+            log.warning(
+                "threads run before the fork and will be missing after it: %s; plugins start "
+                "threads in ucm_start",
+                ", ".join(strays),
+            )
 
     def purge(self, name: str, *, actor: Actor) -> None:
         """Drop a running plugin's tables, settings and jobs for good.

@@ -106,8 +106,12 @@ class PluginHost:
     def start(self) -> None:
         """Start every plugin. Raises ``BootError`` when a required one (``x!``) does not run."""
         self.each(Step.START, call=self._start)
+        self.check_required()
+
+    def check_required(self) -> None:
+        """Raises ``BootError`` when a required plugin has failed in any step so far."""
         for plugin in self.registry:
-            if plugin.required and plugin.state is not State.RUNNING:
+            if plugin.required and not plugin.alive:
                 raise BootError(
                     f"UCM_PLUGINS requires {plugin.name!r} (with '!'), which is "
                     f"{plugin.state.value} "

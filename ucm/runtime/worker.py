@@ -15,8 +15,7 @@ from ucm.api.actor import Actor, ActorKind
 from ucm.api.contributions import Job
 from ucm.api.services import JobRun, PluginContext, Target
 from ucm.issuance.recovery import settle_unfinished
-from ucm.runtime.boot import BootSettings
-from ucm.runtime.container import Container, build_container
+from ucm.runtime.container import Container
 from ucm.runtime.outbox import KEEP, OutboxDelivery
 from ucm.runtime.registry import Plugin
 from ucm.runtime.scheduler import FencedUnitOfWork, Scheduled, Scheduler
@@ -29,9 +28,10 @@ _ACTOR = Actor.system("scheduler", kind=ActorKind.JOB)
 Work = Callable[[Container, JobRun, FencedUnitOfWork], None]
 
 
-def run_worker(boot: BootSettings) -> None:
-    """Work until SIGTERM or SIGINT. Jobs in progress are told to stop and waited for."""
-    container = build_container(boot)
+def run_worker(container: Container) -> None:
+    """Start the container and work until SIGTERM or SIGINT; the container is closed then. Jobs in
+    progress are told to stop and waited for.
+    """
     try:
         container.start(role="worker")
         scheduler = make_scheduler(container)

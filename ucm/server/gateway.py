@@ -19,12 +19,13 @@ from typing import BinaryIO, Protocol, cast
 
 from uvicorn._types import ASGISendEvent, HTTPScope, Scope
 
+from ucm.api.hotpath import Header, HotAnswer, HotPath, HotRequest
 from ucm.server.body import ClientLeft, Receive, declared_length, read_body
 from ucm.server.config import Limits
 from ucm.server.environ import ProxyTrust, build_environ, decoded_path
 from ucm.server.exchange import ApplicationThreads, Exchange, WSGIApplication
-from ucm.server.hotpath import HotAnswer, HotPath, HotRequest, Liveness
-from ucm.server.problem import INTERNAL, PLAIN_HTTP_PATH, QUEUE_FULL, Header, Refusal, Refused
+from ucm.server.liveness import Liveness
+from ucm.server.problem import INTERNAL, PLAIN_HTTP_PATH, QUEUE_FULL, Refusal, Refused
 from ucm.server.target import under
 
 log = logging.getLogger("ucm.server")

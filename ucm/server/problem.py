@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from http import HTTPStatus
 
-Header = tuple[bytes, bytes]
+from ucm.api.hotpath import Header
 
 
 @dataclass(frozen=True, slots=True)

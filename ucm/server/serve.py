@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import logging
 import os
 import resource
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from ucm.server.arbiter import ServerApplication, ServerArbiter
 from ucm.server.config import ServerConfig
 from ucm.server.exchange import WSGIApplication
+from ucm.server.memory import return_large_blocks, settle_before_fork
 from ucm.server.scheduler import SchedulerProcess
 from ucm.server.tls import TLSContexts, TLSMaterialSource
 
@@ -33,12 +33,13 @@ def serve(
 ) -> int:
     """Serve until SIGTERM or SIGINT and return the exit status.
 
-    ``application`` is called once in each worker after the fork; optional attributes of what it
-    returns are ``protocol_prefixes``, ``hot_paths``, ``shutting_down`` (an Event that is set
-    before the worker drains), ``client_ca_certificates`` (callable; DER of the authorities that
-    the application knows, asked for once a second on a thread) and ``close``. ``worker_main`` runs
-    in one process of its own until SIGTERM, and is started again when it ends. Import what both
-    need before this call: the processes then share its memory; open nothing before it, since
+    ``application`` is called once in each worker after the fork, and may raise ``CannotStart``
+    for what only the operator can correct. Optional attributes of what it returns are
+    ``protocol_prefixes``, ``hot_paths``, ``shutting_down`` (an Event that is set before the worker
+    drains), ``client_ca_certificates`` (callable; DER of the authorities that the application
+    knows, asked for once a second on a thread) and ``close``. ``worker_main`` runs in one process
+    of its own until SIGTERM, and is started again when it ends. Import and build before this call
+    what both need: the processes then share its memory. Nothing may be open: connections to
     databases and tokens do not survive a fork.
 
     Raises CannotListen and TLSUnusable before anything is started.
@@ -51,8 +52,8 @@ def serve(
     arbiter = ServerArbiter(app, sockets=sockets, scheduler=SchedulerProcess(worker_main))
     parent = os.getpid()
     _raise_descriptor_limit()
-    gc.collect()
-    gc.freeze()  # a collection in a child would write to, and so copy, every shared page
+    return_large_blocks()
+    settle_before_fork()
     try:
         arbiter.run()
     except SystemExit as ending:

@@ -14,6 +14,7 @@ from email.utils import formatdate
 from typing import Any, cast
 
 import uvloop
+from gunicorn.errors import AppImportError
 from gunicorn.workers.base import Worker
 from uvicorn import Config
 from uvicorn.server import ServerState
@@ -42,6 +43,12 @@ with 0.001; that costs a tenth more CPU per request, and 0.0005 another tenth.
 """
 
 
+class CannotStart(Exception):
+    """The application cannot start as the operator configured it; ``str`` is all they need to
+    read. A server that was never up ends with it.
+    """
+
+
 class EdgeWorker(Worker):  # type: ignore[misc]
     """gunicorn's worker contract around ``WorkerLoop``."""
 
@@ -65,6 +72,10 @@ class EdgeWorker(Worker):  # type: ignore[misc]
         try:
             super().load_wsgi()
             made = True
+        except CannotStart as error:
+            if self.booted:
+                raise
+            raise AppImportError(str(error)) from error  # gunicorn prints it and ends the server
         finally:
             if not made and self.booted:
                 time.sleep(1.0)

@@ -1,4 +1,4 @@
-"""Answers from memory, given on the event loop before the application is entered."""
+"""Answers from memory, given on the server's event loop before the application is entered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ucm.server.problem import Header
+Header = tuple[bytes, bytes]
+"""Name in lower case, and value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +45,3 @@ class HotPath(Protocol):
     def answer(self, request: HotRequest) -> HotAnswer | Awaitable[HotAnswer | None] | None:
         """The response, or None."""
         ...
-
-
-class Liveness:
-    """`GET .../health/live`: the loop of this worker turns."""
-
-    body_bytes = 0
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self._answer = HotAnswer(
-            200,
-            ((b"content-type", b"application/json"), (b"cache-control", b"no-store")),
-            b'{"status": "alive"}\n',
-        )
-
-    def answer(self, request: HotRequest) -> HotAnswer | None:
-        """The same for everyone."""
-        return self._answer if request.path == self.prefix else None
