@@ -70,6 +70,15 @@ def test_a_denied_name_is_not_certified_by_any_way(container, admin):
     assert container.issuance.issue(a_request(ca, a_csr("www.example.com")), actor=SYSTEM)
 
 
+def test_a_denied_name_is_not_certified_as_a_common_name_either(container, admin):
+    ca = a_ca().made_in(container)
+    deny(admin)
+    body = {"ca_id": ca.id, "cn": "www.example.org", "key_type": "EC-P256"}
+    refused = admin.post("/api/v2/certificates", body)
+    assert refused.status_code == 400
+    assert "It is not ours." in refused.json["detail"]
+
+
 def test_an_expired_entry_denies_nothing_and_the_job_removes_it(container, admin):
     ca = a_ca().made_in(container)
     soon = container.clock.now() + timedelta(days=1)

@@ -27,7 +27,7 @@ from ucm.api import (
     hookimpl,
 )
 from ucm.api.events import Event
-from ucm.api.issuance import CertificateDraft, Denial, IssuanceRequest, Operation
+from ucm.api.issuance import CertificateDraft, Denial, Operation
 from ucm.api.keys import KeyBackend
 from ucm.api.lint import Lint, LintFinding, Severity
 from ucm.api.views import CaView
@@ -170,12 +170,13 @@ class DemoPlugin:
         self._names = None
 
     @hookimpl
-    def ucm_before_issue(
-        self, request: IssuanceRequest, ca: CaView | None
+    def ucm_check_draft(
+        self, draft: CertificateDraft, ca: CaView | None
     ) -> Iterable[Denial] | None:
         """Asked for every certificate, by whichever way it was ordered."""
         if ca is None or self._names is None:
             return None
+        names = [name.value for name in draft.names if isinstance(name, x509.DNSName)]
         return [
             Denial(
                 code="demo-denied-name",
@@ -183,15 +184,8 @@ class DemoPlugin:
                 hint=f"Ask {entry.created_by} to remove {entry.domain} from the list.",
                 pointer="/san",
             )
-            for name, entry in self._names.matching(_dns_names(request))
+            for name, entry in self._names.matching(names)
         ]
-
-
-def _dns_names(request: IssuanceRequest) -> list[str]:
-    names = request.names
-    if names is None:
-        names = request.csr.names if request.csr else ()
-    return [name.value for name in names if isinstance(name, x509.DNSName)]
 
 
 def _settings(ctx: PluginContext) -> DemoSettings:
