@@ -49,6 +49,8 @@ _TITLES: dict[str, dict[str, str]] = {
         "ca_exported": "Authority exported",
         "ca_refused": "Change of an authority refused",
         "cas_bulk_deleted": "Authorities deleted in bulk",
+        "template_pinned_to_ca": "Template pinned to an authority",
+        "template_unpinned_from_ca": "Template no longer pinned to an authority",
     },
     CERTIFICATES: {
         "certificate_created": "Certificate issued",

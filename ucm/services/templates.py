@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ucm.api.actor import Actor
-from ucm.api.errors import Conflict, Forbidden, Invalid
+from ucm.api.errors import Conflict, Forbidden, Invalid, NotFound
 from ucm.api.services import Target
+from ucm.api.views import CaView
 from ucm.api.x509 import ANY_EKU, canonical_key_usages, eku_name, eku_oid
 from ucm.services.bulk import BulkOutcome, each
 from ucm.store.paging import Page
-from ucm.store.templates import NewTemplate, TemplateView
+from ucm.store.templates import NewTemplate, TemplatePin, TemplateView
 from ucm.store.uow import StoreTransaction, UnitOfWork
 
 _CA_USAGES = frozenset({"keyCertSign", "cRLSign"})
@@ -87,6 +88,8 @@ class UsedTemplate:
 
     template: TemplateView
     usage_count: int
+    pin: TemplatePin | None = None
+    """On the authority that was asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +142,23 @@ class TemplateService:
         types: Iterable[str] = (),
         active: bool | None = None,
         search: str = "",
+        ca_id: int | None = None,
         page: int = 1,
         per_page: int | None = None,
     ) -> Page[UsedTemplate]:
-        """Templates by name; all on one page unless ``per_page`` says otherwise."""
+        """Templates by name; all on one page unless ``per_page`` says otherwise.
+
+        With ``ca_id`` each says whether it is pinned to that authority. Raises ``NotFound`` for an
+        authority that does not exist.
+        """
         wanted, words = frozenset(types), search.casefold().split()
         with self._uow.read() as reader:
+            if ca_id is not None:
+                reader.cas.standing(ca_id)
+            pins = {} if ca_id is None else reader.templates.pins_of(ca_id)
             used = reader.certificates.counts_by_template()
             found = [
-                UsedTemplate(template, used.get(template.id, 0))
+                UsedTemplate(template, used.get(template.id, 0), pins.get(template.id))
                 for template in reader.templates.all(active=active)
                 if (not wanted or template.template_type in wanted)
                 and all(
@@ -224,6 +235,30 @@ class TemplateService:
             )
         tx.templates.delete(template_id)
         return template
+
+    # --- pinning to an authority ------------------------------------------------------------------
+
+    def pin(self, template_id: int, *, ca_id: int, actor: Actor) -> UsedTemplate:
+        """The template is shown first where the authority issues; it restricts nothing.
+
+        Raises ``NotFound``, and ``Conflict`` when it is pinned already.
+        """
+        with self._uow.begin(actor) as tx:
+            ca, template = tx.cas.get(ca_id), tx.templates.get(template_id)
+            pin = tx.templates.pin(ca_id, template_id)
+            _audit_pin(tx, "template_pinned_to_ca", ca, template)
+            usage = tx.certificates.count_of_template(template_id)
+        return UsedTemplate(template, usage, pin)
+
+    def unpin(self, template_id: int, *, ca_id: int, actor: Actor) -> UsedTemplate:
+        """Raises ``NotFound``, also when the template is not pinned to the authority."""
+        with self._uow.begin(actor) as tx:
+            ca, template = tx.cas.get(ca_id), tx.templates.get(template_id)
+            if not tx.templates.unpin(ca_id, template_id):
+                raise NotFound(f"The template {template.name!r} is not pinned to {ca.name!r}.")
+            _audit_pin(tx, "template_unpinned_from_ca", ca, template)
+            usage = tx.certificates.count_of_template(template_id)
+        return UsedTemplate(template, usage)
 
     # --- sharing ---------------------------------------------------------------------------------
 
@@ -331,3 +366,8 @@ def _refuse_system(template: TemplateView) -> None:
 
 def _audit(tx: StoreTransaction, action: str, template: TemplateView, **facts: Any) -> None:
     tx.audit(action, target=Target("template", template.id, template.name), **facts)
+
+
+def _audit_pin(tx: StoreTransaction, action: str, ca: CaView, template: TemplateView) -> None:
+    target = Target("ca", ca.id, ca.name)
+    tx.audit(action, target=target, template_id=template.id, template=template.name)

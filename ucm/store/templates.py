@@ -14,6 +14,7 @@ from ucm.store import tables
 from ucm.store.scope import Repository
 
 _t = tables.template.c
+_p = tables.ca_template_pin.c
 _UNIQUE = {"name_key": "Another template has this name."}
 
 
@@ -61,6 +62,15 @@ class TemplateView:
     updated_at: datetime | None
     updated_by: str | None
     version: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TemplatePin:
+    """That an authority's operators want to see a template first."""
+
+    template_id: int
+    created_at: datetime
+    created_by: str
 
 
 class TemplateRepository(Repository):
@@ -130,6 +140,42 @@ class TemplateRepository(Repository):
         )
         if result.rowcount == 0:
             raise NotFound(f"There is no template with the id {template_id}.")
+
+    # --- pins: they go with the authority and with the template -----------------------------
+
+    def pins_of(self, ca_id: int) -> dict[int, TemplatePin]:
+        """The authority's pins by the template's id."""
+        statement = select(_p.template_id, _p.created_at, _p.created_by).where(_p.ca_id == ca_id)
+        return {row.template_id: TemplatePin(**row._mapping) for row in self._execute(statement)}
+
+    def pin(self, ca_id: int, template_id: int) -> TemplatePin:
+        """Pin a template that exists to an authority that exists. Raises ``Conflict``."""
+        pin = TemplatePin(
+            template_id=template_id,
+            created_at=self._scope.clock.now(),
+            created_by=self._scope.actor.name,
+        )
+        self._guarded(
+            insert(tables.ca_template_pin),
+            {
+                "ca_id": ca_id,
+                "template_id": template_id,
+                "created_at": pin.created_at,
+                "created_by": pin.created_by,
+            },
+            unique={
+                name: "The template is pinned to this authority already."
+                for name in ("core_ca_template_pin.ca_id", "pk_core_ca_template_pin")
+            },
+        )
+        return pin
+
+    def unpin(self, ca_id: int, template_id: int) -> bool:
+        """Remove a pin; False when there is none."""
+        statement = delete(tables.ca_template_pin).where(
+            _p.ca_id == ca_id, _p.template_id == template_id
+        )
+        return self._execute(statement).rowcount > 0
 
 
 def _plain(value: Any) -> Any:

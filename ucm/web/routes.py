@@ -73,6 +73,7 @@ def core_blueprints(
         cas.blueprint(
             cas=container.cas,
             certificates=container.certificates,
+            templates=container.templates,
             documents=rows,
             audit=container.audit,
         ),

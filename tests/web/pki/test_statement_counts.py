@@ -25,6 +25,7 @@ CEILINGS = {
     "tree": 2,
     "one authority": 5,
     "templates": 2,
+    "templates of an authority": 4,
     "upload a csr": 5,
     "waiting csrs": 2,
 }
@@ -63,6 +64,7 @@ def calls(tree):
         "tree": lambda: get("/api/v2/cas/tree"),
         "one authority": lambda: get(f"/api/v2/cas/{tree.ca}"),
         "templates": lambda: get("/api/v2/templates"),
+        "templates of an authority": lambda: get(f"/api/v2/cas/{tree.ca}/templates"),
         "upload a csr": lambda: post("/api/v2/csrs/upload", {"pem": CSR}),
         "waiting csrs": lambda: get("/api/v2/csrs"),
     }

@@ -266,6 +266,18 @@ def _part_1() -> None:
     _index("core_ca", "key_id")
     _index("core_ca", "parent_id")
     op.create_table(
+        "core_ca_template_pin",
+        _column("ca_id", _ID),
+        _column("template_id", _ID),
+        _column("created_at", _TIME),
+        _column("created_by", _TEXT),
+        _reference("core_ca_template_pin", "ca_id", "core_ca.id", ondelete="CASCADE"),
+        _reference("core_ca_template_pin", "template_id", "core_template.id", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("ca_id", "template_id", name="pk_core_ca_template_pin"),
+        sqlite_with_rowid=False,
+    )
+    _index("core_ca_template_pin", "template_id")
+    op.create_table(
         "core_job_lease",
         _column("job_id", _TEXT),
         _column("fence", _BIG),
@@ -582,6 +594,7 @@ def downgrade() -> None:
         "core_user",
         "core_job_run",
         "core_job_lease",
+        "core_ca_template_pin",
         "core_ca",
         "core_template",
         "core_setting",

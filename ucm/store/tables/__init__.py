@@ -22,6 +22,7 @@ from ucm.store.tables.operations import (
 )
 from ucm.store.tables.pki import (
     ca,
+    ca_template_pin,
     certificate,
     certificate_term,
     csr,
@@ -37,6 +38,7 @@ __all__ = [
     "api_key",
     "audit",
     "ca",
+    "ca_template_pin",
     "certificate",
     "certificate_term",
     "counter",

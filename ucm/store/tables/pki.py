@@ -120,6 +120,17 @@ ca = Table(
     sqlite_autoincrement=True,
 )
 
+ca_template_pin = Table(
+    "core_ca_template_pin",  # templates that an authority's operators want to see first
+    metadata,
+    Column("ca_id", Id, ForeignKey("core_ca.id", ondelete="CASCADE"), primary_key=True),
+    Column("template_id", Id, ForeignKey("core_template.id", ondelete="CASCADE"), primary_key=True),
+    moment("created_at"),
+    text("created_by"),
+    Index(None, "template_id"),
+    sqlite_with_rowid=False,
+)
+
 certificate = Table(
     "core_certificate",
     metadata,

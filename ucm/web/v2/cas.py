@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Response
 from flask_openapi3 import Tag
+from pydantic import Field
 
 from ucm.api.views import CertificateStatus
 from ucm.api.web import current_actor, requires
@@ -16,11 +17,12 @@ from ucm.services.certificates import CertificateService
 from ucm.services.exports import ExportRequest
 from ucm.services.intake import ImportOrder
 from ucm.services.orders import SubjectOrder
+from ucm.services.templates import TemplateService
 from ucm.store.certificate_query import CertificateQuery
 from ucm.store.paging import Page
 from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import created, no_content, ok, page_meta
-from ucm.web.requests import IdPath
+from ucm.web.requests import LARGEST_ID, IdPath
 from ucm.web.v2.bodies.cas import (
     CaBulkExportBody,
     CaCertificatesQuery,
@@ -41,6 +43,7 @@ from ucm.web.v2.bodies.common import (
 from ucm.web.v2.certificates import CertificateDocuments
 from ucm.web.v2.documents.bulk import bulk_json
 from ucm.web.v2.documents.cas import ca_detail_json, ca_json
+from ucm.web.v2.documents.templates import pinnable_template_json
 from ucm.web.v2.downloads import download
 from ucm.web.v2.refusals import AuditedBlueprint
 from ucm.web.v2.schemas import (
@@ -51,6 +54,7 @@ from ucm.web.v2.schemas import (
     CertificateItem,
     Envelope,
     ListEnvelope,
+    PinnableTemplate,
     conflict_response,
     file_response,
 )
@@ -59,6 +63,12 @@ _TAG = Tag(name="cas", description="Certificate authorities")
 _PEM = "application/x-pem-file"
 _FILES = (_PEM, "application/pkix-cert", "application/x-pkcs7-certificates", "application/x-pkcs12")
 _BUNDLES = (_PEM, "application/x-pkcs7-certificates")
+
+
+class PinPath(IdPath):
+    """An authority and a template."""
+
+    tid: int = Field(ge=1, le=LARGEST_ID, description="Id of the template")
 
 
 class CaDocuments:
@@ -97,6 +107,7 @@ def blueprint(
     *,
     cas: AuthorityService,
     certificates: CertificateService,
+    templates: TemplateService,
     documents: CertificateDocuments,
     audit: AuditService,
 ) -> APIBlueprint:
@@ -108,6 +119,7 @@ def blueprint(
     _making(api, cas, authorities)
     _changing(api, cas, authorities)
     _files(api, cas)
+    _pins(api, templates)
     return api
 
 
@@ -263,6 +275,38 @@ def _files(api: APIBlueprint, cas: AuthorityService) -> None:
     @requires("read:cas")
     def bulk_export_cas(body: CaBulkExportBody) -> Response:
         return download(cas.export_many(body.ids, format=body.format, actor=current_actor()))
+
+
+def _pins(api: APIBlueprint, templates: TemplateService) -> None:
+    @api.get(
+        "/<int:id>/templates",
+        summary="All templates, and which are pinned to the authority",
+        responses={"200": ListEnvelope[PinnableTemplate]},
+    )
+    @requires("read:cas", "read:templates")
+    def list_ca_templates(path: IdPath) -> Response:
+        found = templates.list(ca_id=path.id).items
+        return ok([pinnable_template_json(used) for used in found])
+
+    @api.post(
+        "/<int:id>/templates/<int:tid>/pin",
+        summary="Pin a template: it is shown first where the authority issues",
+        responses={"201": Envelope[PinnableTemplate]},
+    )
+    @requires("write:cas", "write:templates")
+    def pin_template(path: PinPath) -> Response:
+        used = templates.pin(path.tid, ca_id=path.id, actor=current_actor())
+        return created(pinnable_template_json(used), message="Template pinned")
+
+    @api.delete(
+        "/<int:id>/templates/<int:tid>/pin",
+        summary="Unpin a template",
+        responses={"200": Envelope[PinnableTemplate]},
+    )
+    @requires("write:cas", "write:templates")
+    def unpin_template(path: PinPath) -> Response:
+        used = templates.unpin(path.tid, ca_id=path.id, actor=current_actor())
+        return ok(pinnable_template_json(used), message="Template unpinned")
 
 
 def _paged(found: list[ListedCa], *, page: int, per_page: int) -> Page[ListedCa]:

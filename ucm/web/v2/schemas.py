@@ -361,6 +361,14 @@ class TemplateItem(BaseModel):
     usage_count: int
 
 
+class PinnableTemplate(TemplateItem):
+    """A template as an authority sees it: its operators want the pinned ones first."""
+
+    is_pinned: bool
+    pinned_at: str | None
+    pinned_by: str | None
+
+
 class TemplateImportResult(BaseModel):
     """Names by what happened to them."""
 
@@ -404,3 +412,8 @@ def file_response(*media_types: str) -> dict[str, Any]:
 def conflict_response() -> dict[str, Any]:
     """A 409 of a view that changes nothing (a key that is not there)."""
     return {"description": "The state of the object forbids it", "content": dict(PROBLEM_CONTENT)}
+
+
+def missing_response() -> dict[str, Any]:
+    """A 404 of a view whose path names no object."""
+    return {"description": "There is no such object", "content": dict(PROBLEM_CONTENT)}

@@ -27,15 +27,17 @@ from ucm.web.v2.bodies.templates import (
     TemplateUpdateBody,
 )
 from ucm.web.v2.documents.bulk import bulk_json
-from ucm.web.v2.documents.templates import template_json
+from ucm.web.v2.documents.templates import pinnable_template_json, template_json
 from ucm.web.v2.downloads import download
 from ucm.web.v2.refusals import AuditedBlueprint
 from ucm.web.v2.schemas import (
     BulkResult,
     Envelope,
     ListEnvelope,
+    PinnableTemplate,
     TemplateImportResult,
     TemplateItem,
+    missing_response,
 )
 
 _TAG = Tag(name="templates", description="Certificate templates")
@@ -61,7 +63,11 @@ def blueprint(templates: TemplateService, *, audit: AuditService) -> APIBlueprin
 
 
 def _reading(api: APIBlueprint, templates: TemplateService) -> None:
-    @api.get("", summary="List templates", responses={"200": ListEnvelope[TemplateItem]})
+    @api.get(
+        "",
+        summary="List templates",
+        responses={"200": ListEnvelope[PinnableTemplate | TemplateItem], "404": missing_response()},
+    )
     @requires("read:templates")
     def list_templates(query: TemplateListQuery) -> Response:
         paged = query.page is not None or query.per_page is not None
@@ -69,10 +75,12 @@ def _reading(api: APIBlueprint, templates: TemplateService) -> None:
             types=query.type,
             active=query.active,
             search=query.search or "",
+            ca_id=query.ca_id,
             page=query.page or 1,
             per_page=query.per_page or 20 if paged else None,
         )
-        rows = [template_json(used) for used in page.items]
+        render = template_json if query.ca_id is None else pinnable_template_json
+        rows = [render(used) for used in page.items]
         return ok(rows, meta=page_meta(page) if paged else None)
 
     @api.get("/<int:id>", summary="One template", responses={"200": Envelope[TemplateItem]})

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from flask_openapi3.models.file import FileStorage
 from pydantic import ConfigDict, Field, StringConstraints
 
-from ucm.web.requests import Body, Query
+from ucm.web.requests import Body, Query, RowId
 from ucm.web.v2.bodies.cas import KeyTypeName
 from ucm.web.v2.bodies.common import (
     Country,
@@ -123,6 +123,7 @@ class TemplateListQuery(Query):
     type: list[TemplateType] = Field(default_factory=list)
     active: bool | None = None
     search: str | None = Field(None, max_length=255)
+    ca_id: RowId | None = Field(None, description="Adds whether each is pinned to that authority")
     page: int | None = Field(None, ge=1, le=10_000_000)
     per_page: int | None = Field(None, ge=1, le=100)
 

@@ -33,3 +33,14 @@ def template_json(used: UsedTemplate) -> dict[str, Any]:
         "updated_by": template.updated_by,
         "usage_count": used.usage_count,
     }
+
+
+def pinnable_template_json(used: UsedTemplate) -> dict[str, Any]:
+    """A template with its pin on the authority that was asked about."""
+    pin = used.pin
+    return {
+        **template_json(used),
+        "is_pinned": pin is not None,
+        "pinned_at": None if pin is None else timestamp(pin.created_at),
+        "pinned_by": None if pin is None else pin.created_by,
+    }
