@@ -13,7 +13,9 @@ from ucm.web.csrf import CsrfTokens
 
 ROLES = ("admin", "operator", "auditor", "viewer")
 PUBLIC = {
+    "GET /",
     "GET /api/docs",
+    "GET /api/docs/style.css",
     "GET /api/docs/openapi.json",
     "GET /api/v2/auth/verify",
     "POST /api/v2/auth/login",

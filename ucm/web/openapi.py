@@ -8,14 +8,13 @@ from typing import Any, cast
 
 from flask import Response
 from flask_openapi3 import OpenAPI
-from markupsafe import Markup
 
 from ucm.api.web import Access, access_of, public
+from ucm.web import api_index
 from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import json_response
 
 DOCUMENT_PATH = "/api/docs/openapi.json"
-INDEX_PATH = "/api/docs"
 
 SECURITY_SCHEMES: dict[str, Any] = {
     "session": {
@@ -186,49 +185,12 @@ def _accesses(app: OpenAPI) -> Iterator[tuple[tuple[str, str], Access]]:
 
 
 def register(app: OpenAPI) -> None:
-    """Serve the document and a plain index of it."""
+    """Serve the document and a page that lists it."""
     document = _Document(app)
 
     @public("the description of the API holds nothing secret")
     def openapi_document() -> Response:
         return json_response(document.get())
 
-    @public("the description of the API holds nothing secret")
-    def openapi_index() -> Response:
-        return Response(_index(document.get()), mimetype="text/html")
-
     app.add_url_rule(DOCUMENT_PATH, "openapi_document", openapi_document)
-    app.add_url_rule(INDEX_PATH, "openapi_index", openapi_index)
-
-
-_ROW = Markup("<tr><td>{}</td><td><code>{}</code></td><td>{}</td><td>{}</td></tr>\n")
-_PAGE = Markup(
-    "<!doctype html>\n<html lang=en><meta charset=utf-8><title>{title}</title>\n"
-    "<h1>{title} {version}</h1>\n<p>{description} The whole document: "
-    '<a href="{link}">{link}</a>.</p>\n'
-    "<table>\n<tr><th>Method<th>Path<th>Purpose<th>Permission</tr>\n{rows}</table>\n"
-)
-
-
-def _index(document: dict[str, Any]) -> str:
-    rows = Markup("").join(
-        _ROW.format(
-            method.upper(),
-            path,
-            operation.get("summary") or "",
-            ", ".join(operation.get("x-permissions", ())) or "",
-        )
-        for path, item in sorted(document["paths"].items())
-        for method, operation in item.items()
-        if method in _METHODS
-    )
-    info = document["info"]
-    return str(
-        _PAGE.format(
-            title=info["title"],
-            version=info["version"],
-            description=info.get("description", ""),
-            link=DOCUMENT_PATH,
-            rows=rows,
-        )
-    )
+    api_index.register(app, document=document.get, document_path=DOCUMENT_PATH)
