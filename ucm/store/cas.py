@@ -93,7 +93,7 @@ class CaRepository(Repository):
 
     def standing(self, ca_id: int) -> CaStanding:
         """What tells whether a view that was read before still holds. Raises ``NotFound``."""
-        row = _STANDING.first(self._connection, {"id": ca_id})
+        row = _STANDING.first(self._scope, {"id": ca_id})
         if row is None:
             raise NotFound(f"There is no authority with the id {ca_id}.")
         return CaStanding(*row)

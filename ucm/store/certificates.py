@@ -159,7 +159,7 @@ class CertificateRepository(Repository):
         values["created_at"] = self._scope.clock.now()
         values["created_by"] = self._scope.actor.name
         try:
-            added = _INSERT.first(self._connection, values)
+            added = _INSERT.first(self._scope, values)
         except IntegrityError as error:
             raise conflict_of(error, _UNIQUE) from error
         assert added is not None  # noqa: S101 INSERT ... RETURNING
@@ -305,7 +305,7 @@ class CertificateRepository(Repository):
 
     def compromised(self, spki_sha256: str) -> bool:
         """Whether a certificate with this public key was revoked for ``keyCompromise``."""
-        return _COMPROMISED.first(self._connection, {"spki": spki_sha256}) is not None
+        return _COMPROMISED.first(self._scope, {"spki": spki_sha256}) is not None
 
     def key_uses(self, key_id: int) -> int:
         """How many certificates name this stored key."""
@@ -440,7 +440,7 @@ class CertificateRepository(Repository):
     def _add_terms(self, certificate_id: int, terms: Sequence[str]) -> None:
         if terms:
             _INSERT_TERMS.execute_many(
-                self._connection,
+                self._scope,
                 [{"term": term, "certificate_id": certificate_id} for term in terms],
             )
 

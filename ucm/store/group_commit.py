@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
-from sqlalchemy import Connection, Engine, RootTransaction
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from ucm.api.errors import Busy, StorageFailed
-from ucm.store.engine import BUSY_TIMEOUT
+from ucm.store.engine import BUSY_TIMEOUT, begins_itself, run
 from ucm.store.write_queue import WriteQueue
 
 _BUSY = "The database is busy: the write had to wait for too long, and nothing was changed."
@@ -25,8 +26,8 @@ _FAILED_HINT = "Look at the free space and the health of the disk that holds the
 class _Batch:
     """The units of one transaction: ``done`` is set when it is durable or has failed."""
 
-    def __init__(self, transaction: RootTransaction, *, opened: float) -> None:
-        self.transaction = transaction
+    def __init__(self, connection: Connection, *, opened: float) -> None:
+        self.connection = connection
         self.opened = opened
         self.units = 0
         self.kept = 0
@@ -51,7 +52,7 @@ class GroupCommit:
         max_seconds: float = 0.02,
         patience: float = BUSY_TIMEOUT,
     ) -> None:
-        self._engine = engine
+        self._engine = engine.execution_options(**begins_itself())
         self._monotonic = monotonic
         self._max_units = max_units
         self._max_seconds = max_seconds
@@ -63,6 +64,7 @@ class GroupCommit:
         self._taken = False
         self._waiting: deque[threading.Lock] = deque()
         self._connection: Connection | None = None
+        self._driver: sqlite3.Connection | None = None
         self._batch: _Batch | None = None
 
     @contextmanager
@@ -73,7 +75,7 @@ class GroupCommit:
         self._take_turn()
         try:
             batch = self._open_batch()
-            connection = batch.transaction.connection
+            connection = batch.connection
             self._execute("SAVEPOINT unit")
         except BaseException:
             self._end_turn()
@@ -178,28 +180,32 @@ class GroupCommit:
     def _open_batch(self) -> _Batch:
         if self._batch is None:
             try:
-                if self._connection is None:
-                    self._connection = self._engine.connect()
+                connection = self._connection or self._connect()
                 self._enter_queue()
             except (DBAPIError, OSError) as error:
                 self._drop_connection()
                 raise StorageFailed(_FAILED, hint=_FAILED_HINT) from error
             try:
-                transaction = self._connection.begin()
+                run(connection, "BEGIN IMMEDIATE")
             except DBAPIError as error:
                 self._drop_connection()
                 if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                     raise Busy(_BUSY, hint=_BUSY_HINT) from error
                 raise StorageFailed(_FAILED, hint=_FAILED_HINT) from error
-            self._batch = _Batch(transaction, opened=self._monotonic())
+            self._batch = _Batch(connection, opened=self._monotonic())
         return self._batch
 
+    def _connect(self) -> Connection:
+        """A connection in a transaction that SQLAlchemy believes to last, while the driver begins
+        and ends one per batch: SQLAlchemy's own costs more than the insert that it guards."""
+        connection = self._connection = self._engine.connect()
+        connection.begin()
+        self._driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+        return connection
+
     def _execute(self, statement: str) -> None:
-        """Straight to the driver: SQLAlchemy's savepoint costs more than the insert it guards."""
-        assert self._connection is not None  # noqa: S101 an open batch has a connection
-        driver = self._connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)  # noqa: S101
-        driver.execute(statement)
+        assert self._driver is not None  # noqa: S101 an open batch has a connection
+        self._driver.execute(statement)
 
     def _undo_unit(self, batch: _Batch) -> None:
         try:
@@ -210,12 +216,15 @@ class GroupCommit:
             self._fail(batch, error)
 
     def _commit(self, batch: _Batch) -> None:
+        assert self._driver is not None  # noqa: S101 an open batch has a connection
         try:
             if batch.kept:
-                batch.transaction.commit()
+                if listeners := batch.connection.dispatch.commit:
+                    listeners(batch.connection)
+                self._driver.commit()
             else:
-                batch.transaction.rollback()
-        except DBAPIError as error:
+                self._driver.rollback()
+        except sqlite3.Error as error:
             self._fail(batch, error)
         else:
             self._batch = None
@@ -228,7 +237,7 @@ class GroupCommit:
         batch.done.set()
 
     def _drop_connection(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._driver = self._connection, None, None
         if connection is not None:
             connection.invalidate()
             connection.close()

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Select, Table, insert
+from sqlalchemy import Dialect, Select, Table, insert
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
 from ucm.api.db import UtcDateTime
-from ucm.store.engine import driver_of, wrapped
+from ucm.store.engine import wrapped
+from ucm.store.scope import Scope
 
 Row = Mapping[str, Any]
 Record = tuple[Any, ...]
@@ -46,48 +47,48 @@ class Prepared:
         self._columns = None if columns is None else list(columns)
         self._compiled: dict[str, _Compiled] = {}
 
-    def first(self, connection: Connection, values: Row) -> Record | None:
+    def first(self, scope: Scope, values: Row) -> Record | None:
         """Run it once; the first row, converted as the columns' types say."""
-        compiled = self._for(connection.dialect)
+        compiled = self._for(scope.connection.dialect)
         parameters = compiled.bind(values)
-        driver = driver_of(connection)
+        driver = scope.driver
         if driver is None:
-            found = connection.exec_driver_sql(compiled.sql, parameters).first()
+            found = scope.connection.exec_driver_sql(compiled.sql, parameters).first()
             row = None if found is None else tuple(found)
         else:
             try:
                 row = driver.execute(compiled.sql, parameters).fetchone()
             except sqlite3.Error as error:
-                raise wrapped(error, compiled.sql, connection) from error
+                raise wrapped(error, compiled.sql, scope.connection) from error
         return row if row is None or compiled.read is None else compiled.read(row)
 
-    def all(self, connection: Connection, values: Row) -> list[Record]:
+    def all(self, scope: Scope, values: Row) -> list[Record]:
         """Run it once; every row, converted as the columns' types say."""
-        compiled = self._for(connection.dialect)
+        compiled = self._for(scope.connection.dialect)
         parameters = compiled.bind(values)
-        driver = driver_of(connection)
+        driver = scope.driver
         if driver is None:
-            found = connection.exec_driver_sql(compiled.sql, parameters)
+            found = scope.connection.exec_driver_sql(compiled.sql, parameters)
             rows = [tuple(row) for row in found]
         else:
             try:
                 rows = driver.execute(compiled.sql, parameters).fetchall()
             except sqlite3.Error as error:
-                raise wrapped(error, compiled.sql, connection) from error
+                raise wrapped(error, compiled.sql, scope.connection) from error
         return rows if compiled.read is None else [compiled.read(row) for row in rows]
 
-    def execute_many(self, connection: Connection, rows: Iterable[Row]) -> None:
+    def execute_many(self, scope: Scope, rows: Iterable[Row]) -> None:
         """Run it for each row, as one statement of the driver."""
-        compiled = self._for(connection.dialect)
+        compiled = self._for(scope.connection.dialect)
         parameters = [compiled.bind(row) for row in rows]
-        driver = driver_of(connection)
+        driver = scope.driver
         if driver is None:
-            connection.exec_driver_sql(compiled.sql, parameters)
+            scope.connection.exec_driver_sql(compiled.sql, parameters)
             return
         try:
             driver.executemany(compiled.sql, parameters)
         except sqlite3.Error as error:
-            raise wrapped(error, compiled.sql, connection) from error
+            raise wrapped(error, compiled.sql, scope.connection) from error
 
     def _for(self, dialect: Dialect) -> _Compiled:
         found = self._compiled.get(dialect.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ class Scope:
     ids: Ids
     actor: Actor
     parsed: ParsedCertificates
+    driver: sqlite3.Connection | None = None
+    """Where prepared statements run; ``None``: SQLAlchemy runs them."""
 
 
 class Repository:

@@ -22,7 +22,7 @@ from ucm.store.audit import AuditRepository
 from ucm.store.cas import CaRepository
 from ucm.store.certificates import CertificateRepository
 from ucm.store.csrs import CsrRepository
-from ucm.store.engine import READ_ONLY, is_sqlite
+from ucm.store.engine import READ_ONLY, driver_of, is_sqlite
 from ucm.store.group_commit import GroupCommit
 from ucm.store.groups import GroupRepository
 from ucm.store.intents import IntentRepository
@@ -240,13 +240,12 @@ class StoreTransaction(Repositories):
     def _finish(self) -> None:
         """Write what was collected; two statements however many rows."""
         self._flush_session()
-        connection = self._scope.connection
         if self._audit_rows:
-            _INSERT_AUDIT.execute_many(connection, self._audit_rows)
+            _INSERT_AUDIT.execute_many(self._scope, self._audit_rows)
         if self._events:
             now = self._scope.clock.now()
             _INSERT_EVENT.execute_many(
-                connection,
+                self._scope,
                 [
                     {
                         "name": event.name,
@@ -292,9 +291,11 @@ class UnitOfWork:
         self._group: GroupCommit | None = None
         self._snapshots: Snapshots | None = None
         self._readers = engine
+        self._unit, self._snapshot = self._plain_unit, self._plain_snapshot
         if is_sqlite(engine):
             self._group = GroupCommit(engine, monotonic=clock.monotonic)
             self._snapshots = Snapshots(engine)
+            self._unit, self._snapshot = self._group.unit, self._snapshots.open
         else:
             self._readers = engine.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True, **{READ_ONLY: True}
@@ -346,11 +347,7 @@ class UnitOfWork:
         self._engine.dispose()
 
     @contextmanager
-    def _snapshot(self) -> Iterator[Connection]:
-        if self._snapshots is not None:
-            with self._snapshots.open() as connection:
-                yield connection
-            return
+    def _plain_snapshot(self) -> Iterator[Connection]:
         with _connected(self._readers) as connection, connection.begin() as transaction:
             try:
                 yield connection
@@ -358,11 +355,7 @@ class UnitOfWork:
                 transaction.rollback()
 
     @contextmanager
-    def _unit(self) -> Iterator[Connection]:
-        if self._group is not None:
-            with self._group.unit() as connection:
-                yield connection
-            return
+    def _plain_unit(self) -> Iterator[Connection]:
         with _connected(self._engine) as connection:
             transaction = connection.begin()
             try:
@@ -379,7 +372,8 @@ class UnitOfWork:
                 ) from error
 
     def _scope(self, connection: Connection, actor: Actor) -> Scope:
-        return Scope(connection, self._clock, self._ids, actor, self._parsed)
+        driver = driver_of(connection)
+        return Scope(connection, self._clock, self._ids, actor, self._parsed, driver)
 
     def _after(self, tx: StoreTransaction) -> None:
         with ExitStack() as calls:  # each is made, even after one that raised
