@@ -114,7 +114,9 @@ _TITLES: dict[str, dict[str, str]] = {
         "audit_exported": "Audit log exported",
         "audit_cleanup": "Old audit rows deleted",
         "plugin_purged": "Data of a plugin dropped",
-        "https_regenerate": "Server certificate replaced",
+        "https_regenerate": "Server certificate made anew",
+        "https_refused": "Replacement of the server certificate refused",
+        "https_apply": "Server certificate replaced by an issued one",
     },
 }
 

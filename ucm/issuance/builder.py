@@ -25,7 +25,7 @@ from ucm.api.services import Clock, Ids
 from ucm.api.x509 import key_usage, parse_general_name
 from ucm.domain.validity import BACKDATE
 
-_SELF_MADE_VALIDITY = timedelta(days=397)
+SELF_MADE_VALIDITY = timedelta(days=397)
 
 _STAND_INS: dict[str, Callable[[], CertificateIssuerPrivateKeyTypes]] = {
     "rsa": lambda: rsa.generate_private_key(65537, 2048),
@@ -84,8 +84,10 @@ def _naive(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def server_certificate(names: Sequence[str], *, clock: Clock, ids: Ids) -> tuple[bytes, bytes]:
-    """A self-signed TLS certificate and its P-256 key, both PEM, for the server's first start.
+def server_certificate(
+    names: Sequence[str], *, clock: Clock, ids: Ids, validity: timedelta = SELF_MADE_VALIDITY
+) -> tuple[bytes, bytes]:
+    """A self-signed TLS certificate and its P-256 key, both PEM, for the server itself.
 
     It is no authority and vouches for nothing but its own key; an issued one replaces it.
     """
@@ -106,7 +108,7 @@ def server_certificate(names: Sequence[str], *, clock: Clock, ids: Ids) -> tuple
         public_key=public_key,
         serial_number=ids.serial(),
         not_valid_before=_naive(start),
-        not_valid_after=_naive(start + _SELF_MADE_VALIDITY),
+        not_valid_after=_naive(start + BACKDATE + validity),
         extensions=[x509.Extension(value.oid, critical, value) for value, critical in values],
     )
     certificate = builder.sign(key, hash_of(SignatureScheme.ECDSA_SHA256))

@@ -53,12 +53,14 @@ from ucm.services.certificates import CertificateService
 from ucm.services.csrs import CsrService
 from ucm.services.encryption import EncryptionService
 from ucm.services.health import HealthService
+from ucm.services.https import ServerCertificateService
 from ucm.services.jobs import JobService
 from ucm.services.keys import KeyService, PluginKeys
 from ucm.services.masterkey import MasterKeyService
 from ucm.services.overview import OverviewService
 from ucm.services.rotation import KeyRotation
 from ucm.services.templates import TemplateService
+from ucm.services.tls_files import TLSFiles
 from ucm.services.users import UserService
 from ucm.store.uow import UnitOfWork
 
@@ -96,6 +98,7 @@ class Container:
     encryption: EncryptionService
     rotation: KeyRotation
     health: HealthService
+    https: ServerCertificateService
     roles: Callable[[], Roles]
     started: bool = False
 
@@ -295,7 +298,7 @@ def _construct(
     hasher = hasher or PasswordHasher()
     roles = _Roles(host)
     host.paused_jobs = partial(_paused_jobs, uow)
-    cas = AuthorityService(uow=uow, issuance=issuance, keys=keys, clock=clock, ids=ids)
+    certificates = CertificateService(uow=uow, issuance=issuance, keys=keys, clock=clock, ids=ids)
     return Container(
         boot=boot,
         clock=clock,
@@ -308,9 +311,7 @@ def _construct(
         keys=keys,
         issuance=issuance,
         cas=cas,
-        certificates=CertificateService(
-            uow=uow, issuance=issuance, keys=keys, clock=clock, ids=ids
-        ),
+        certificates=certificates,
         csrs=CsrService(uow=uow, issuance=issuance, keys=keys, cas=cas, clock=clock, ids=ids),
         templates=TemplateService(uow=uow),
         users=UserService(
@@ -347,6 +348,14 @@ def _construct(
             data_dir=boot.data_dir,
             plugin_checks=lambda: host.health_checks,
             isolated=lambda check: check(),  # the host's checks do not raise
+        ),
+        https=ServerCertificateService(
+            uow=uow,
+            certificates=certificates,
+            keys=keys,
+            clock=clock,
+            ids=ids,
+            files=TLSFiles(boot.data_dir, configured=boot.tls_certificate),
         ),
         roles=roles,
     )

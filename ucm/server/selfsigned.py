@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from ucm.api.services import Clock, Ids
 from ucm.issuance.builder import server_certificate
 from ucm.server.config import ServerConfig
 from ucm.server.tls import TLSUnusable
+from ucm.services.tls_files import TLSFiles
 
 RENEW_BEFORE = timedelta(days=30)
 
@@ -38,12 +38,30 @@ def ensure_server_certificate(config: ServerConfig, *, clock: Clock, ids: Ids) -
             f"{missing} is missing; put the file there, or remove its partner too and the server "
             "makes both"
         )
-    names = ["localhost", "127.0.0.1", "::1", socket.gethostname(), config.host]
+    names = [
+        *_present_names(certificate),
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        socket.gethostname(),
+        config.host,
+    ]
     pem, key_pem = server_certificate(_distinct(names), clock=clock, ids=ids)
-    certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _replace(key, key_pem, mode=0o600)
-    _replace(certificate, pem, mode=0o644)
-    return True
+    with TLSFiles(config.data_dir).replacing(chain_pem=pem, key_pem=key_pem):
+        return True
+
+
+def _present_names(path: Path) -> list[str]:
+    """The names of the certificate that is replaced, so that clients find them again."""
+    if not path.exists():
+        return []
+    found = x509.load_pem_x509_certificate(path.read_bytes()).extensions
+    try:
+        names = found.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return [*names.get_values_for_type(x509.DNSName), *(str(ip) for ip in addresses)]
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -63,16 +81,7 @@ def _is_own_and_ending(path: Path, *, clock: Clock) -> bool:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except ValueError:
         return False
-    ending = certificate.not_valid_after_utc - clock.now() < RENEW_BEFORE
+    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    left = certificate.not_valid_after_utc - clock.now()
+    ending = left < min(RENEW_BEFORE, lifetime / 3)  # made by an administrator, it may be short
     return ending and certificate.subject == certificate.issuer
-
-
-def _replace(path: Path, content: bytes, *, mode: int) -> None:
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

@@ -20,6 +20,7 @@ from ucm.web.v2 import (
     certificates,
     csrs,
     health,
+    https,
     overview,
     plugins,
     rbac,
@@ -69,6 +70,7 @@ def core_blueprints(
             container.jobs, clock=container.clock, started_at=container.health.started_at
         ),
         security.blueprint(encryption=container.encryption, rotation=container.rotation),
+        https.blueprint(container.https, audit=container.audit),
         overview.blueprint(container.overview, clock=container.clock),
         cas.blueprint(
             cas=container.cas,

@@ -577,35 +577,17 @@ def _part_2() -> None:
     _index("core_intent", "updated_at", name="open", where="state = 'signing'")
 
 
+_CHILDREN_FIRST = """
+    core_intent core_held_request core_csr core_certificate_term core_session core_group_member
+    core_deleted_certificate core_certificate core_api_key core_user core_job_run
+    core_job_lease core_ca_template_pin core_ca core_template core_setting core_secret_canary
+    core_role core_plugin core_outbox core_key core_job core_group core_counter core_audit
+"""
+
+
 def downgrade() -> None:
     """Remove them all, in the other order."""
     if op.get_context().dialect.name == "postgresql":
         op.drop_constraint(_CYCLE, "core_ca", type_="foreignkey")
-    for table in (
-        "core_intent",
-        "core_held_request",
-        "core_csr",
-        "core_certificate_term",
-        "core_session",
-        "core_group_member",
-        "core_deleted_certificate",
-        "core_certificate",
-        "core_api_key",
-        "core_user",
-        "core_job_run",
-        "core_job_lease",
-        "core_ca_template_pin",
-        "core_ca",
-        "core_template",
-        "core_setting",
-        "core_secret_canary",
-        "core_role",
-        "core_plugin",
-        "core_outbox",
-        "core_key",
-        "core_job",
-        "core_group",
-        "core_counter",
-        "core_audit",
-    ):
+    for table in _CHILDREN_FIRST.split():
         op.drop_table(table)

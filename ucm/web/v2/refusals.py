@@ -24,8 +24,10 @@ class AuditedBlueprint(APIBlueprint):
     parse included. Refusals that the issuance pipeline has already noted are not noted again.
     """
 
-    def __init__(self, name: str, *, audit: AuditService, action: str, tag: Tag) -> None:
-        super().__init__(name, __name__, url_prefix=f"/api/v2/{name}", abp_tags=[tag])
+    def __init__(
+        self, name: str, *, audit: AuditService, action: str, tag: Tag, prefix: str | None = None
+    ) -> None:
+        super().__init__(name, __name__, url_prefix=prefix or f"/api/v2/{name}", abp_tags=[tag])
         self._audit = audit
         self._action = action
 
