@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ucm.api.actor import Actor
 from ucm.api.errors import (
@@ -312,10 +312,12 @@ class Pipeline:
             loaded=case.loaded,
             refid=self.ids.new_id(),
         )
+        # Made before the unit, which is shared with others and kept short.
+        facts = _audit_facts(ready)
         claim = _Claim()
         try:
             with self.uow.begin(case.actor) as tx:
-                issued = self._write(ready, new, tx=tx, intent_id=intent_id)
+                issued = self._write(ready, new, facts, tx=tx, intent_id=intent_id)
                 if on_stored is not None:
                     with claim, tx.savepoint():
                         on_stored(tx, issued)
@@ -335,7 +337,13 @@ class Pipeline:
         return issued
 
     def _write(
-        self, ready: _Ready, new: NewCertificate, *, tx: StoreTransaction, intent_id: int | None
+        self,
+        ready: _Ready,
+        new: NewCertificate,
+        facts: dict[str, Any],
+        *,
+        tx: StoreTransaction,
+        intent_id: int | None,
     ) -> IssuedCertificate:
         case, draft = ready.case, ready.ticket.draft
         request, key = case.request, case.request.key
@@ -344,19 +352,14 @@ class Pipeline:
             key = tx.keys.add(request.new_key, purpose=purpose, label=records.title_of(draft))
             new = replace(new, key_id=key.id)
         view = tx.certificates.added(new, key=key)
-        certificate_id = view.id
-        facts = records.facts_of(request, draft=draft, adjustments=ready.adjustments)
-        if ready.ticket.findings:
-            facts["lint"] = [f"{f.severity.value} {f.lint}" for f in ready.ticket.findings]
-        if case.resumed_by:
-            facts["resumed_by"] = case.resumed_by
         action = "certificate_renewed" if request.renews is not None else "certificate_created"
-        tx.audit(action, target=records.target_of(draft, certificate_id), **facts)
-        tx.emit(records.event_of(request, draft=draft, certificate_id=certificate_id))
+        title = view.common_name or records.title_of(draft)
+        tx.audit(action, target=Target("certificate", view.id, title), **facts)
+        tx.emit(records.event_of(request, view))
         if intent_id is not None:
-            tx.intents.done(intent_id, certificate_id=certificate_id)
+            tx.intents.done(intent_id, certificate_id=view.id)
         if case.waiting is not None:
-            tx.requests.resolve(case.waiting.id, state=ISSUED, certificate_id=certificate_id)
+            tx.requests.resolve(case.waiting.id, state=ISSUED, certificate_id=view.id)
         return records.issued_of(view)
 
     def _reserve(self, ready: _Ready) -> int:
@@ -474,3 +477,13 @@ def _check_same(request: IssuanceRequest, view: CertificateView) -> None:
             "This idempotency key was used for another request.",
             hint="Use a new key for a new request.",
         )
+
+
+def _audit_facts(ready: _Ready) -> dict[str, Any]:
+    case = ready.case
+    facts = records.facts_of(case.request, draft=ready.ticket.draft, adjustments=ready.adjustments)
+    if ready.ticket.findings:
+        facts["lint"] = [f"{f.severity.value} {f.lint}" for f in ready.ticket.findings]
+    if case.resumed_by:
+        facts["resumed_by"] = case.resumed_by
+    return facts

@@ -11,7 +11,6 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from ucm.api.events import CertificateIssued
 from ucm.api.issuance import CertificateDraft, CertificateKind, IssuanceRequest, IssuedCertificate
 from ucm.api.names import common_names, general_name_text, subject_text
-from ucm.api.services import Target
 from ucm.api.views import CertificateView
 from ucm.api.x509 import eku_name, fingerprint, serial_text, signature_algorithm_name
 from ucm.domain import keypolicy
@@ -50,6 +49,7 @@ def new_certificate(
     """The row. Made before the write unit begins, which is shared with others and kept short."""
     names = names_by_kind(draft.names)
     common = common_names(draft.subject)
+    subject = subject_text(draft.subject)
     found = {e.oid: e.value for e in draft.extensions}
     ski = found.get(x509.SubjectKeyIdentifier.oid)
     aki = found.get(x509.AuthorityKeyIdentifier.oid)
@@ -58,9 +58,9 @@ def new_certificate(
         description=request.description or (common[0] if common else title_of(draft)),
         ca_id=request.ca_id,
         serial=serial_text(draft.serial),
-        subject=subject_text(draft.subject),
+        subject=subject,
         common_name=common[0] if common else None,
-        issuer=subject_text(draft.issuer),
+        issuer=subject if loaded.issuer is None else loaded.issuer.ca.subject,
         not_before=draft.not_before,
         not_after=draft.not_after,
         key_type=loaded.key_spec.value,
@@ -121,11 +121,6 @@ def _ocsp_uri(access: x509.ExtensionType | None) -> str | None:
     return next((str(d.access_location.value) for d in ways), None)
 
 
-def target_of(draft: CertificateDraft, certificate_id: int | None) -> Target:
-    """What the audit row is about."""
-    return Target("certificate", certificate_id, title_of(draft))
-
-
 def facts_of(
     request: IssuanceRequest, *, draft: CertificateDraft, adjustments: list[str]
 ) -> dict[str, Any]:
@@ -156,19 +151,17 @@ def facts_of(
     return facts
 
 
-def event_of(
-    request: IssuanceRequest, *, draft: CertificateDraft, certificate_id: int
-) -> CertificateIssued:
+def event_of(request: IssuanceRequest, view: CertificateView) -> CertificateIssued:
     """The event of an issuance."""
     return CertificateIssued(
-        certificate_id=certificate_id,
-        ca_id=request.ca_id,
-        serial=serial_text(draft.serial),
-        subject=subject_text(draft.subject),
+        certificate_id=view.id,
+        ca_id=view.ca_id,
+        serial=view.serial,
+        subject=view.subject,
         origin=str(request.origin),
-        not_after=draft.not_after,
-        renews=request.renews,
-        idempotency_key=request.idempotency_key,
+        not_after=view.not_after,
+        renews=view.renews,
+        idempotency_key=view.idempotency_key,
     )
 
 
