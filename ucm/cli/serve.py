@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from ucm.web.app import Application, create_app
 @click.option("--workers", type=int, help="Web processes. [UCM_WORKERS]")
 def serve(**options: Any) -> None:
     """Start the server. The first start makes whatever is missing."""
+    gc.disable()  # until run_server() is about to fork
     boot = BootSettings.load(**options)
     log_to_stderr(boot)
     container = prepare(boot)

@@ -25,9 +25,11 @@ def return_large_blocks() -> bool:
 
 
 def settle_before_fork() -> None:
-    """Free what is garbage and take the rest out of the collector's sight.
+    """Take all that exists out of the collector's sight, and let it run again.
 
-    A collection in a child would write to every shared page, and so copy it.
+    A collection in a child would write to every shared page, and so copy it. Called by a parent
+    that kept the collector off while it built: nearly all of that stays, so collections would only
+    walk through it, and what they free would leave gaps that children fill and so copy pages.
     """
-    gc.collect()
     gc.freeze()
+    gc.enable()

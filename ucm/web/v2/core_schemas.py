@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-
-class Shape(BaseModel):
-    """Base; built when the document is made."""
-
-    model_config = ConfigDict(defer_build=True)
+from ucm.web.v2.schemas import Shape
 
 
 class Message(Shape):
