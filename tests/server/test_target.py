@@ -31,6 +31,7 @@ from ucm.server.target import origin_form, under
         (b"/%2e%2E/b", None),
         (b"/a%2f..%2fb", None),
         (b"/a%00", None),
+        (b"/\x00", None),
         (b"/\xff", None),
     ],
 )

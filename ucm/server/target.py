@@ -22,8 +22,8 @@ def origin_form(target: bytes, *, host: bytes) -> bytes | None:
     path = target.partition(b"?")[0]
     if b"%" in path:
         path = unquote_to_bytes(path)
-        if b"\x00" in path:
-            return None
+    if b"\x00" in path:
+        return None
     if b"/." in path and any(segment in (b".", b"..") for segment in path.split(b"/")):
         return None
     return target
