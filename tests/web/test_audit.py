@@ -61,7 +61,17 @@ def test_filters(auditor, query, expected):
 
 
 @pytest.mark.parametrize(
-    "query", ["date_from=yesterday", "success=maybe", "per_page=101", "page=0", "usr=x", "cursor=x"]
+    "query",
+    [
+        "date_from=yesterday",
+        "date_from=1893456000",
+        "date_to=0.5",
+        "success=maybe",
+        "per_page=101",
+        "page=0",
+        "usr=x",
+        "cursor=x",
+    ],
 )
 def test_bad_filters_are_named(auditor, query):
     answer = auditor.get(f"{LOGS}?{query}")

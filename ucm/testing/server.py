@@ -106,6 +106,7 @@ class RunningServer:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
+        self.session.close()  # its connections are dead
 
     def request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
         """One call, whatever the answer."""
@@ -170,5 +171,6 @@ def running_server(
             server.sign_in()
         yield server
     finally:
+        server.session.close()
         if server.process is not None and server.process.poll() is None:
             server.stop()

@@ -260,6 +260,7 @@ def test_urls_go_into_what_is_issued(tree):
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
+        ({"description": "An authority has a name only."}, "/description"),
         ({"cdp_enabled": True}, "/cdp_urls"),
         ({"ocsp_enabled": True, "ocsp_urls": []}, "/ocsp_urls"),
         ({"cps_enabled": True}, "/cps_uri"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from flask import Response
 from flask_openapi3 import Tag
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ucm.api.web import current_actor, requires
 from ucm.services.audit import EXPORT_LIMIT, AuditService, entry_document
@@ -21,6 +22,16 @@ from ucm.web.v2.schemas import Envelope, ListEnvelope
 _TAG = Tag(name="audit", description="Audit log")
 
 
+def _not_a_number(value: object) -> object:
+    """A bare number would be taken for seconds since 1970, which the document does not offer."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]*\.?[0-9]*\s*", value):
+        raise ValueError("is a date and time of RFC 3339, like 2030-01-31T18:00:00Z")
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_not_a_number)]
+
+
 class LogsQuery(PageQuery):
     """Filters of the list; all that are given must match."""
 
@@ -30,8 +41,8 @@ class LogsQuery(PageQuery):
     resource_type: list[str] = Field(default=[], max_length=50)
     resource_id: str | None = Field(default=None, max_length=64)
     success: bool | None = None
-    date_from: datetime | None = None
-    date_to: datetime | None = None
+    date_from: Moment | None = None
+    date_to: Moment | None = None
     search: str | None = Field(default=None, max_length=255)
     cursor: str | None = Field(
         default=None, max_length=512, description="meta.next_cursor of the page before"
@@ -43,8 +54,8 @@ class ExportQuery(Query):
 
     format: Literal["json", "csv"] = "json"
     limit: int = Field(default=10_000, ge=1, le=EXPORT_LIMIT)
-    date_from: datetime | None = None
-    date_to: datetime | None = None
+    date_from: Moment | None = None
+    date_to: Moment | None = None
 
 
 class DaysQuery(Query):

@@ -141,7 +141,6 @@ class CaUpdateBody(Body):
     """What may change in an authority without a new certificate. Left-out fields stay."""
 
     name: Line | None = None
-    description: Description | None = None
     is_active: bool | None = None
     named_urls: bool | None = Field(None, validation_alias=_names("named_urls", "namedUrls"))
     cdp_enabled: bool | None = None
