@@ -21,6 +21,8 @@ ARGS ?=
 # Databases that the suite runs on, and test processes at a time.
 DATABASE ?= both
 JOBS     ?= 2
+# Tests run in random order; in CI in the same one each time, so that a red run is about the change.
+SEED     ?= $(if $(CI),--randomly-seed=20261124,)
 CHECKED  := ucm plugins $(wildcard tests) $(wildcard examples) $(wildcard benchmarks) $(wildcard conftest.py)
 SUITES   := $(wildcard tests) plugins $(wildcard examples)
 

@@ -1,11 +1,19 @@
 """Rules for every test of this repository: none reaches beyond this machine."""
 
 import ipaddress
+import os
 import sys
 
+import hypothesis
 import pytest
 
 pytest_plugins = ["pytester"]
+
+# No deadline: the machine's load is not what these tests are about. In CI the same examples every
+# time, so that a red run says something about the change; elsewhere new ones are tried.
+hypothesis.settings.register_profile("ucm", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "ucm")
 
 _WATCHED = {"socket.connect", "socket.sendto", "socket.sendmsg"}
 
