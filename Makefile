@@ -25,6 +25,7 @@ JOBS     ?= 2
 SEED     ?= $(if $(CI),--randomly-seed=20261124,)
 CHECKED  := ucm plugins $(wildcard tests) $(wildcard examples) $(wildcard benchmarks) $(wildcard conftest.py)
 SUITES   := $(wildcard tests) plugins $(wildcard examples)
+UNIT     := tests/unit tests/domain tests/issuance tests/arch
 
 comma := ,
 empty :=
@@ -46,7 +47,7 @@ test: venv peers lint ## every check: peers, lint, and all tests on SQLite and P
 	  --durations 10 --durations-min 5 $(ARGS)
 
 unit: $(STAMP)-dev ## the quick part: unit and architecture tests on SQLite
-	@$(BIN)/python -m pytest $(wildcard tests/unit tests/arch) -q -n $(JOBS) $(ARGS)
+	@$(BIN)/python -m pytest $(UNIT) -q -n $(JOBS) $(ARGS)
 
 peers: ## programs that tests run against; installed when root, listed when not
 	@bash .ci/peers
