@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import requests
 
 from ucm.cli.serve import started
 from ucm.cli.setup import prepare
-from ucm.runtime.boot import BootSettings
+from ucm.runtime.boot import BootError, BootSettings
+from ucm.runtime.container import build_container
 from ucm.testing.app import boot_settings
 from ucm.testing.server import RunningServer, running_server
 from ucm.web.app import create_app
@@ -229,3 +231,27 @@ def test_memory_of_a_password_hash_goes_back(tmp_path):
         for _ in range(8):
             server.sign_in()
         assert largest(server) < before + 10
+
+
+def test_a_required_plugin_that_failed_early_stops_the_server_before_the_fork(tmp_path):
+    class Broken:
+        """No manifest."""
+
+    container = build_container(
+        boot_settings(tmp_path / "data", plugins="default,broken!"), plugins={"broken": Broken()}
+    )
+    with pytest.raises(BootError, match=r"requires 'broken' \(with '!'\).* at step load"):
+        container.detach()
+    container.close()
+
+
+def test_threads_that_would_be_lost_at_the_fork_are_named(tmp_path, caplog):
+    container = build_container(boot_settings(tmp_path / "data"))
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait, name="poller-of-a-plugin")
+    thread.start()
+    container.detach()
+    done.set()
+    thread.join()
+    assert "poller-of-a-plugin" in caplog.text
+    container.close()
