@@ -77,7 +77,7 @@ class BootSettings(BaseSettings):
         description="Plain-http port for protocols that are fetched without TLS; 0 is off.",
     )
     workers: int = Field(default=2, ge=1, le=64, description="Web processes.")
-    threads: int = Field(default=4, ge=1, le=64, description="Request threads of each web process.")
+    threads: int = Field(default=8, ge=1, le=64, description="Request threads of each web process.")
     database_url: SecretStr | None = Field(
         default=None,
         description="SQLAlchemy URL, for example postgresql+psycopg://ucm@db/ucm; "

@@ -54,7 +54,7 @@ class ServerConfig:
     https_port: int = 8443
     http_port: int | None = 8080
     workers: int = 2
-    threads: int = 4
+    threads: int = 8
     tls_certificate: Path | None = None
     tls_private_key: Path | None = None
     request_client_certificate: bool = True
