@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from ucm.testing.server import RunningServer
 
-SECONDS = 90
+SECONDS = 240
+"""It takes a minute; machines that do other things besides take longer."""
 EXCLUDED = {
     "/api/v2/system/security/rotate-master-key": "works for minutes on what the others made",
 }
@@ -46,15 +48,21 @@ def test_the_running_server_keeps_to_its_document(start_server, tmp_path: Path) 
         *("--tls-verify", str(server.certificate)),
         *("--header", f"X-API-Key: {server.api_key}"),
         *("--checks", ",".join(CHECKS)),
-        *("--phases", "examples,fuzzing"),
-        *("--max-examples", "3"),
-        *("--generation-deterministic", "--no-shrink", "--continue-on-failure"),
+        *("--phases", "coverage"),  # every field's kinds and limits; chance is for other tests
+        *("--request-timeout", "60"),
+        *("--generation-deterministic", "--continue-on-failure"),
         *("--suppress-health-check", "all"),
         *("--warnings", "off"),
         *(part for path in EXCLUDED for part in ("--exclude-path", path)),
     ]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": str(Path(__file__).with_name("quick_keys.py"))},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-12000:] + done.stderr[-2000:]
     assert "unforeseen error" not in server.log
