@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 import ucm.migrations
-from ucm.api.errors import StorageFailed
+from ucm.api.errors import Invalid, StorageFailed
 from ucm.store import migrate
 from ucm.store.engine import create_engine
 from ucm.store.revisions import folder
@@ -236,7 +236,7 @@ def test_revisions_that_are_not_one_line_are_refused(engine, make_owner, source,
         lambda: migrate.pending(engine, prefix="odd_", package=odd["package"]),
         lambda: migrate.upgrade_owner(engine, **odd),
     ):
-        with pytest.raises(ValueError, match=complaint):
+        with pytest.raises(Invalid, match=complaint):
             act()
     assert tables(engine) == set()
 

@@ -71,7 +71,7 @@ def pending(engine: Engine, *, prefix: str, package: str) -> tuple[str, ...]:
 def revisions(package: str) -> tuple[str, ...]:
     """Every revision that a package holds, oldest first.
 
-    Raises ``LookupError`` when there is no such package, ``ValueError`` when its revisions are not
+    Raises ``LookupError`` when there is no such package, ``Invalid`` when its revisions are not
     one line.
     """
     return in_order(package)

@@ -11,6 +11,8 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from ucm.api.errors import Invalid
+
 _ASSIGNED = re.compile(r"^(revision|down_revision)\b[^=\n]*=[ \t]*(.+)$", re.MULTILINE)
 
 
@@ -26,7 +28,7 @@ def folder(package: str) -> Path:
 def in_order(package: str) -> tuple[str, ...]:
     """The identifiers of a package's revisions, oldest first; nothing of it is imported.
 
-    Raises ``LookupError`` when there is no such package, ``ValueError`` for a file without
+    Raises ``LookupError`` when there is no such package, ``Invalid`` for a file without
     literal ``revision`` and ``down_revision``, and for revisions that are not one line from the
     first to the newest: a database has one version per owner.
     """
@@ -35,7 +37,7 @@ def in_order(package: str) -> tuple[str, ...]:
     for path in paths:
         revision, before = _read(path)
         if before in following:
-            raise ValueError(
+            raise Invalid(
                 f"{package}: {following[before]} and {revision} both follow {before}; "
                 "set down_revision so that the revisions are one line"
             )
@@ -47,7 +49,7 @@ def in_order(package: str) -> tuple[str, ...]:
         line.append(last)
     if following:
         lost = ", ".join(sorted(following.values()))
-        raise ValueError(
+        raise Invalid(
             f"{package}: {lost} cannot be reached from the first revision; "
             "the down_revision of each must name another one, of the first None"
         )
@@ -64,7 +66,7 @@ def _read(path: Path) -> tuple[str, str | None]:
             found[name] = ...
     revision, before = found.get("revision"), found.get("down_revision", ...)
     if not isinstance(revision, str) or not (before is None or isinstance(before, str)):
-        raise ValueError(
+        raise Invalid(
             f"{path} needs revision = '...' and down_revision = '...' (None for the first), each "
             "on one line and written as a literal"
         )
