@@ -192,3 +192,21 @@ def test_only_administrators_may(ucm_app, ucm_container, role):
     ):
         assert answer.status_code == 403
     assert (ucm_container.boot.data_dir / "master.key").read_text() == before
+
+
+def test_the_secrets_are_there_and_are_not_shown(ucm_api):
+    answer = ucm_api.get(f"{BASE}/secrets-status")
+    assert answer.json["data"] == {
+        "session_secret": {"configured": True, "source": "env"},
+        "encryption_key": {"configured": True, "source": "file"},
+    }
+
+
+def test_encryption_is_on_and_stays_on(ucm_api):
+    on = ucm_api.post(f"{BASE}/enable-encryption")
+    assert on.status_code == 400
+    assert "already" in on.json["error"]
+    assert "encrypt-all-keys" in on.json["hint"]
+    off = ucm_api.post(f"{BASE}/disable-encryption")
+    assert off.status_code == 409
+    assert "cannot be switched off" in off.json["error"]

@@ -113,6 +113,8 @@ _TITLES: dict[str, dict[str, str]] = {
         "scheduler_task_run": "Job started by hand",
         "audit_exported": "Audit log exported",
         "audit_cleanup": "Old audit rows deleted",
+        "system_optimize": "Database compacted",
+        "system_integrity_check": "Database checked",
         "plugin_purged": "Data of a plugin dropped",
         "https_regenerate": "Server certificate made anew",
         "https_refused": "Replacement of the server certificate refused",

@@ -51,6 +51,7 @@ from ucm.services.auth import AuthService
 from ucm.services.cas import AuthorityService
 from ucm.services.certificates import CertificateService
 from ucm.services.csrs import CsrService
+from ucm.services.database import DatabaseService
 from ucm.services.encryption import EncryptionService
 from ucm.services.health import HealthService
 from ucm.services.https import ServerCertificateService
@@ -59,9 +60,11 @@ from ucm.services.keys import KeyService, PluginKeys
 from ucm.services.masterkey import MasterKeyService
 from ucm.services.overview import OverviewService
 from ucm.services.rotation import KeyRotation
+from ucm.services.status import StatusService
 from ucm.services.templates import TemplateService
 from ucm.services.tls_files import TLSFiles
 from ucm.services.users import UserService
+from ucm.store.maintenance import DatabaseMaintenance
 from ucm.store.uow import UnitOfWork
 
 log = logging.getLogger("ucm.runtime")
@@ -98,7 +101,9 @@ class Container:
     encryption: EncryptionService
     rotation: KeyRotation
     health: HealthService
+    database: DatabaseService
     https: ServerCertificateService
+    status: StatusService
     roles: Callable[[], Roles]
     started: bool = False
 
@@ -299,6 +304,14 @@ def _construct(
     roles = _Roles(host)
     host.paused_jobs = partial(_paused_jobs, uow)
     certificates = CertificateService(uow=uow, issuance=issuance, keys=keys, clock=clock, ids=ids)
+    jobs = JobService(uow=uow)
+    health = HealthService(
+        uow=uow,
+        clock=clock,
+        data_dir=boot.data_dir,
+        plugin_checks=lambda: host.health_checks,
+        isolated=lambda check: check(),  # the host's checks do not raise
+    )
     return Container(
         boot=boot,
         clock=clock,
@@ -337,17 +350,20 @@ def _construct(
             actions=lambda: (*CORE_AUDIT_ACTIONS, *host.contributions.audit_actions),
         ),
         overview=OverviewService(uow=uow, clock=clock),
-        jobs=JobService(uow=uow),
+        jobs=jobs,
         encryption=EncryptionService(
             uow=uow, master_key=core.master_key, open_record=keys.open_record
         ),
         rotation=KeyRotation(uow=uow, master_key=core.master_key, clock=clock),
-        health=HealthService(
-            uow=uow,
-            clock=clock,
-            data_dir=boot.data_dir,
-            plugin_checks=lambda: host.health_checks,
-            isolated=lambda check: check(),  # the host's checks do not raise
+        health=health,
+        status=StatusService(
+            health=health,
+            jobs=jobs,
+            plugins=host.states,
+            safe_mode=lambda: core.master_key.state().safe_mode,
+        ),
+        database=DatabaseService(
+            uow=uow, maintenance=DatabaseMaintenance(core.engine), clock=clock
         ),
         https=ServerCertificateService(
             uow=uow,

@@ -8,9 +8,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import NoReturn
 
 from ucm.api.actor import Actor
-from ucm.api.errors import Conflict, UcmError
+from ucm.api.errors import Conflict, Invalid, UcmError
 from ucm.api.keys import KeyRecord, SigningKey
 from ucm.api.services import Target
 from ucm.domain.sealing import MasterKey, is_sealed
@@ -112,6 +113,27 @@ class EncryptionService:
         if not dry_run:
             self._record(result, actor=actor)
         return result
+
+    def enable(self) -> NoReturn:
+        """Private keys are sealed from the first one on, so there is nothing to switch on.
+
+        Raises ``Invalid``, and ``SafeMode`` when the master key is missing.
+        """
+        self._master_key.sealing_keys()
+        raise Invalid(
+            "Encryption of private keys is on already: UCM seals every key before it is stored.",
+            hint="POST /api/v2/system/security/encrypt-all-keys seals what another program left in"
+            " clear; rotate-master-key exchanges the master key.",
+        )
+
+    def disable(self) -> NoReturn:
+        """Raises ``Conflict``: no key is ever stored in clear."""
+        raise Conflict(
+            "Encryption of private keys cannot be switched off: UCM stores no key in clear, so that"
+            " a copy of the database alone is worth nothing to a thief.",
+            hint="To use a key elsewhere, export it with a password; to change who can open the"
+            " keys, rotate the master key.",
+        )
 
     def key_state(self) -> MasterKeyState:
         """The state of the master key alone."""

@@ -9,7 +9,9 @@ from datetime import timedelta
 from ucm.api.actor import Actor
 from ucm.api.services import Clock
 from ucm.api.views import CaView, CertificateView
+from ucm.store.audit import AuditQuery, AuditRow
 from ucm.store.certificate_query import CertificateQuery
+from ucm.store.certificate_trend import Day
 from ucm.store.templates import TemplateView
 from ucm.store.uow import UnitOfWork
 from ucm.store.users import UserView
@@ -83,6 +85,17 @@ class OverviewService:
         now = self._clock.now()
         with self._uow.read() as reader:
             return reader.certificates.expiring(before=now + _SOON, after=now, limit=limit)
+
+    def activity(self, limit: int, *, actor: Actor) -> Sequence[AuditRow]:
+        """The newest audit rows; without ``read:audit`` only the actor's own."""
+        query = AuditQuery() if actor.may("read:audit") else AuditQuery(usernames=(actor.name,))
+        with self._uow.read() as reader:
+            return list(reader.audit_log.stream(query, limit=limit))
+
+    def trend(self, days: int) -> Sequence[Day]:
+        """Certificates of the last days, oldest first, today included."""
+        with self._uow.read() as reader:
+            return reader.certificates.days(now=self._clock.now(), count=days)
 
     def search(self, text: str, *, limit: int, actor: Actor) -> SearchHits:
         """Up to ``limit`` of each kind that the actor may read."""

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Executable,
     Row,
     Select,
-    and_,
     bindparam,
     delete,
     func,
@@ -28,7 +27,7 @@ from ucm.api.errors import Conflict, NotFound
 from ucm.api.issuance import RevocationReason
 from ucm.api.keys import KeyPurpose, KeyRef
 from ucm.api.views import CertificateView
-from ucm.store import tables
+from ucm.store import certificate_trend, tables
 from ucm.store.certificate_query import CertificateQuery, Page, page_of_ids
 from ucm.store.prepared import Prepared, prepared_insert
 from ucm.store.scope import Repository, conflict_of
@@ -339,23 +338,35 @@ class CertificateRepository(Repository):
     ) -> CertificateCounts:
         """Numbers per status, CA certificates left out."""
 
-        def number(*conditions: ColumnElement[bool]) -> int:
-            return self._count(and_(_t.is_ca.is_(False), *conditions))
+        def number(*conditions: ColumnElement[bool], is_ca: bool = False) -> Any:
+            counted = select(func.count()).select_from(tables.certificate)
+            return counted.where(_t.is_ca.is_(is_ca), *conditions).scalar_subquery()
 
         good = _t.revocation == GOOD
-        revoked, on_hold = number(_t.revocation == REVOKED), number(_t.revocation == ON_HOLD)
-        expired = number(good, _t.not_after < now)
-        total = self._number(select(func.count()).select_from(tables.certificate)) - self._count(
-            _t.is_ca.is_(True)
-        )
+        counts: Any = self._execute(
+            select(
+                select(func.count()).select_from(tables.certificate).scalar_subquery(),
+                number(is_ca=True),
+                number(_t.revocation == REVOKED),
+                number(_t.revocation == ON_HOLD),
+                number(good, _t.not_after < now),
+                number(good, _t.not_after >= now, _t.not_after < now + expiring),
+            )
+        ).one()
+        all_rows, authorities, revoked, on_hold, expired, ending = counts
+        total = all_rows - authorities
         return CertificateCounts(
             total=total,
             valid=total - revoked - on_hold - expired,
-            expiring=number(good, _t.not_after >= now, _t.not_after < now + expiring),
+            expiring=ending,
             expired=expired,
             revoked=revoked,
             on_hold=on_hold,
         )
+
+    def days(self, *, now: datetime, count: int) -> Sequence[certificate_trend.Day]:
+        """The last ``count`` UTC days up to today, oldest first."""
+        return certificate_trend.days(self._connection, now=now, count=count)
 
     # --- lists ------------------------------------------------------------------------------------
 

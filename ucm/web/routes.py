@@ -19,6 +19,8 @@ from ucm.web.v2 import (
     cas,
     certificates,
     csrs,
+    dashboard,
+    database,
     health,
     https,
     overview,
@@ -69,9 +71,14 @@ def core_blueprints(
         system.blueprint(
             container.jobs, clock=container.clock, started_at=container.health.started_at
         ),
-        security.blueprint(encryption=container.encryption, rotation=container.rotation),
+        security.blueprint(
+            encryption=container.encryption,
+            rotation=container.rotation,
+            session_secret_is_given=container.boot.secret_key is not None,
+        ),
         https.blueprint(container.https, audit=container.audit),
         overview.blueprint(container.overview, clock=container.clock),
+        dashboard.blueprint(container.overview, status=container.status),
         cas.blueprint(
             cas=container.cas,
             certificates=container.certificates,
@@ -83,6 +90,7 @@ def core_blueprints(
         certificates.eku_blueprint(),
         csrs.blueprint(container.csrs, certificates=rows, audit=container.audit),
         templates.blueprint(container.templates, audit=container.audit),
+        database.blueprint(container.database),
         health.blueprint(
             container.health,
             serving=serving,

@@ -28,6 +28,10 @@ CEILINGS = {
     "templates of an authority": 4,
     "upload a csr": 5,
     "waiting csrs": 2,
+    "dashboard counters": 5,
+    "dashboard trend": 1,
+    "dashboard activity": 1,
+    "dashboard status": 2,
 }
 
 
@@ -67,6 +71,10 @@ def calls(tree):
         "templates of an authority": lambda: get(f"/api/v2/cas/{tree.ca}/templates"),
         "upload a csr": lambda: post("/api/v2/csrs/upload", {"pem": CSR}),
         "waiting csrs": lambda: get("/api/v2/csrs"),
+        "dashboard counters": lambda: get("/api/v2/dashboard/stats/overview"),
+        "dashboard trend": lambda: get("/api/v2/dashboard/certificate-trend?days=30"),
+        "dashboard activity": lambda: get("/api/v2/dashboard/activity"),
+        "dashboard status": lambda: get("/api/v2/dashboard/system-status"),
     }
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from ucm.api.services import Clock
 from ucm.api.views import CertificateView
 from ucm.api.web import current_actor, requires
-from ucm.services.overview import OverviewService
+from ucm.services.overview import Numbers, OverviewService
 from ucm.web.blueprints import APIBlueprint
 from ucm.web.envelope import ok
 from ucm.web.requests import Query
@@ -30,6 +30,21 @@ class SearchQuery(Query):
 
     q: str = Field(min_length=2, max_length=255, description="At least two characters")
     limit: int = Field(default=5, ge=1, le=20, description="Hits of each kind")
+
+
+def numbers_document(numbers: Numbers) -> dict[str, int]:
+    """Counters of the moment."""
+    return {
+        "total_certificates": numbers.certificates,
+        "valid_certificates": numbers.valid,
+        "expiring_soon": numbers.expiring,
+        "expired": numbers.expired,
+        "revoked": numbers.revoked,
+        "on_hold": numbers.on_hold,
+        "total_cas": numbers.authorities,
+        "active_cas": numbers.active_authorities,
+        "pending_csrs": numbers.pending_requests,
+    }
 
 
 def blueprint(overview: OverviewService, *, clock: Clock) -> APIBlueprint:
@@ -54,20 +69,7 @@ def blueprint(overview: OverviewService, *, clock: Clock) -> APIBlueprint:
     )
     @requires()
     def stats() -> Response:
-        numbers = overview.numbers()
-        return ok(
-            {
-                "total_certificates": numbers.certificates,
-                "valid_certificates": numbers.valid,
-                "expiring_soon": numbers.expiring,
-                "expired": numbers.expired,
-                "revoked": numbers.revoked,
-                "on_hold": numbers.on_hold,
-                "total_cas": numbers.authorities,
-                "active_cas": numbers.active_authorities,
-                "pending_csrs": numbers.pending_requests,
-            }
-        )
+        return ok(numbers_document(overview.numbers()))
 
     @api.get(
         "/dashboard/recent-cas",

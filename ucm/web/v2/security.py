@@ -41,6 +41,20 @@ class RotationItem(BaseModel):
     error: str | None
 
 
+class SecretState(BaseModel):
+    """Whether a secret is there, and whether a file or the environment says it; never itself."""
+
+    configured: bool
+    source: Literal["file", "env", "none"]
+
+
+class SecretsStatusItem(BaseModel):
+    """``session_secret`` is behind CSRF tokens, ``encryption_key`` seals private keys."""
+
+    session_secret: SecretState
+    encryption_key: SecretState
+
+
 class SecretCount(BaseModel):
     """Secrets in one column of the database."""
 
@@ -111,8 +125,12 @@ def status_document(status: EncryptionStatus, *, rotation: RotationStatus) -> di
     }
 
 
-def blueprint(*, encryption: EncryptionService, rotation: KeyRotation) -> APIBlueprint:
-    """Routes below ``/api/v2/system/security`` that concern the master key."""
+def blueprint(
+    *, encryption: EncryptionService, rotation: KeyRotation, session_secret_is_given: bool
+) -> APIBlueprint:
+    """Routes below ``/api/v2/system/security`` that concern secrets. The session secret is the
+    operator's when it is given, else one that the server keeps in its data directory.
+    """
     api = APIBlueprint("security", __name__, url_prefix="/api/v2/system/security", abp_tags=[_TAG])
 
     @api.get(
@@ -136,6 +154,45 @@ def blueprint(*, encryption: EncryptionService, rotation: KeyRotation) -> APIBlu
         return ok(
             dataclasses.asdict(result), message=f"{result.encrypted} secrets {verb} encrypted"
         )
+
+    @api.get(
+        "/secrets-status",
+        summary="Whether the server has its secrets, and where they come from",
+        responses={200: Envelope[SecretsStatusItem]},
+    )
+    @requires("admin:system")
+    def secrets_status() -> Response:
+        key = encryption.key_state()
+        return ok(
+            {
+                "session_secret": {
+                    "configured": True,
+                    "source": "env" if session_secret_is_given else "file",
+                },
+                "encryption_key": {
+                    "configured": not key.safe_mode and key.fingerprint is not None,
+                    "source": key.source.value,
+                },
+            }
+        )
+
+    @api.post(
+        "/enable-encryption",
+        summary="Refused: keys are encrypted from the first one on",
+        responses={204: None},
+    )
+    @requires("admin:system")
+    def enable_encryption() -> Response:
+        encryption.enable()
+
+    @api.post(
+        "/disable-encryption",
+        summary="Refused: keys are never stored in clear",
+        responses={204: None},
+    )
+    @requires("admin:system")
+    def disable_encryption() -> Response:
+        encryption.disable()
 
     @api.post(
         "/rotate-master-key",
