@@ -14,7 +14,6 @@ from ucm.services.audit import AuditService
 from ucm.services.ca_orders import CaOrder, CaRenewal
 from ucm.services.cas import AuthorityService, CaBranch, ListedCa
 from ucm.services.certificates import CertificateService
-from ucm.services.exports import ExportRequest
 from ucm.services.intake import ImportOrder
 from ucm.services.orders import SubjectOrder
 from ucm.services.templates import TemplateService
@@ -38,7 +37,6 @@ from ucm.web.v2.bodies.common import (
     ExportBody,
     ExportManyBody,
     ExportQuery,
-    refuse_password_in_url,
 )
 from ucm.web.v2.certificates import CertificateDocuments
 from ucm.web.v2.documents.bulk import bulk_json
@@ -228,10 +226,7 @@ def _files(api: APIBlueprint, cas: AuthorityService) -> None:
     )
     @requires("read:cas")
     def export_ca(path: IdPath, query: ExportQuery) -> Response:
-        refuse_password_in_url(query.password)
-        request = ExportRequest(
-            format=query.format, include_chain=query.include_chain, include_key=query.include_key
-        )
+        request = query.export_request()
         return download(cas.export(path.id, request, actor=current_actor()))
 
     @api.post(
@@ -241,12 +236,7 @@ def _files(api: APIBlueprint, cas: AuthorityService) -> None:
     )
     @requires("read:cas")
     def export_ca_with_password(path: IdPath, body: ExportBody) -> Response:
-        request = ExportRequest(
-            format=body.format,
-            include_chain=body.include_chain,
-            include_key=body.include_key,
-            password=body.password,
-        )
+        request = body.export_request()
         return download(cas.export(path.id, request, actor=current_actor()))
 
     @api.get(

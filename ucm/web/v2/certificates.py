@@ -11,7 +11,6 @@ from ucm.api.web import current_actor, requires
 from ucm.services.audit import AuditService
 from ucm.services.cas import AuthorityService
 from ucm.services.certificates import CertificateService
-from ucm.services.exports import ExportRequest
 from ucm.services.intake import ImportOrder
 from ucm.services.orders import CertificateOrder, RenewalOrder, SubjectOrder, purposes
 from ucm.services.templates import TemplateService
@@ -37,7 +36,6 @@ from ucm.web.v2.bodies.common import (
     ExportBody,
     ExportManyBody,
     ExportQuery,
-    refuse_password_in_url,
 )
 from ucm.web.v2.documents.bulk import bulk_json
 from ucm.web.v2.documents.certificates import certificate_detail_json, certificate_json
@@ -359,10 +357,7 @@ def _files(api: APIBlueprint, certificates: CertificateService) -> None:
     )
     @requires("read:certificates")
     def export_certificate(path: IdPath, query: ExportQuery) -> Response:
-        refuse_password_in_url(query.password)
-        request = ExportRequest(
-            format=query.format, include_chain=query.include_chain, include_key=query.include_key
-        )
+        request = query.export_request()
         return download(certificates.export(path.id, request, actor=current_actor()))
 
     @api.post(
@@ -372,12 +367,7 @@ def _files(api: APIBlueprint, certificates: CertificateService) -> None:
     )
     @requires("read:certificates")
     def export_certificate_with_password(path: IdPath, body: ExportBody) -> Response:
-        request = ExportRequest(
-            format=body.format,
-            include_chain=body.include_chain,
-            include_key=body.include_key,
-            password=body.password,
-        )
+        request = body.export_request()
         return download(certificates.export(path.id, request, actor=current_actor()))
 
     @api.get(

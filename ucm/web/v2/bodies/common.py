@@ -17,6 +17,7 @@ from werkzeug.datastructures import FileStorage as UploadedFile
 
 from ucm.api.errors import Invalid, TooLarge
 from ucm.api.names import checked_url
+from ucm.services.exports import ExportRequest
 from ucm.web.requests import Body, Query
 
 MAX_UPLOAD = 10 * 1024 * 1024
@@ -186,6 +187,13 @@ class ExportQuery(Query):
     include_key: bool = False
     password: str | None = Field(None, description="Refused: send it in the body of a POST")
 
+    def export_request(self) -> ExportRequest:
+        """What is asked for. Raises ``Invalid`` for a password."""
+        refuse_password_in_url(self.password)
+        return ExportRequest(
+            format=self.format, include_chain=self.include_chain, include_key=self.include_key
+        )
+
 
 class ExportBody(OptionalBody):
     """PKCS#12 needs ``password``; with one, a key in PEM is encrypted (PKCS#8), else in clear."""
@@ -194,6 +202,15 @@ class ExportBody(OptionalBody):
     include_chain: bool = False
     include_key: bool = False
     password: Password | None = None
+
+    def export_request(self) -> ExportRequest:
+        """What is asked for."""
+        return ExportRequest(
+            format=self.format,
+            include_chain=self.include_chain,
+            include_key=self.include_key,
+            password=self.password,
+        )
 
 
 def refuse_password_in_url(password: str | None) -> None:
