@@ -36,7 +36,7 @@ def intermediate(server: RunningServer, parent_id: int) -> int:
 
 
 @pytest.mark.peer("openssl")
-def test_first_day(start_server, tmp_path: Path, database_url: str) -> None:
+def test_first_day(database_url: str, start_server, tmp_path: Path) -> None:
     server: RunningServer = start_server(UCM_DATABASE_URL=database_url)
     assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
     root_id = server.create_root("Day One Root", validity_years=20)

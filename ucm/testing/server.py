@@ -107,6 +107,17 @@ class RunningServer:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
         self.session.close()  # its connections are dead
+        self._wait_until_gone()
+
+    def _wait_until_gone(self) -> None:
+        """The parent is gone first: its children may hold the port for some moments more."""
+        deadline = time.perf_counter() + READY_SECONDS
+        while time.perf_counter() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", int(self.https.rpartition(":")[2]))):
+                    return
+            time.sleep(0.01)
+        raise RuntimeError(f"somebody still listens at {self.https}")
 
     def request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
         """One call, whatever the answer."""
