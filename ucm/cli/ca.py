@@ -17,8 +17,9 @@ from ucm.cli.container import (
     write_output,
 )
 from ucm.cli.exporting import export_options
+from ucm.cli.progress import announce_key
 from ucm.runtime.container import Container
-from ucm.services.ca_orders import CaOrder
+from ucm.services.ca_orders import CaOrder, key_spec_of
 from ucm.services.cas import ListedCa
 from ucm.services.exports import ExportRequest
 from ucm.services.orders import SubjectOrder
@@ -62,6 +63,7 @@ def create(as_json: bool, data_dir: Path | None, **given: Any) -> None:
         name_constraints_excluded=given["exclude"],
     )
     with opened(data_dir) as container:
+        announce_key(key_spec_of(order))
         made = container.cas.create(order, actor=operator())
         show(_document(container, made), as_json=as_json)
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import click
 
 from ucm.api.issuance import Held
+from ucm.api.keys import KeySpec
 from ucm.api.views import CertificateStatus, CertificateView
 from ucm.cli.container import (
     data_dir_option,
@@ -19,9 +20,10 @@ from ucm.cli.container import (
     write_output,
 )
 from ucm.cli.exporting import export_options
+from ucm.cli.progress import announce_key
 from ucm.runtime.container import Container
 from ucm.services.exports import ExportRequest
-from ucm.services.orders import CertificateOrder, SubjectOrder
+from ucm.services.orders import CertificateOrder, SubjectOrder, key_spec_of_order
 from ucm.store.certificate_query import CertificateQuery
 from ucm.web.v2.bodies.certificates import Reason, reason_of
 from ucm.web.v2.documents.certificates import certificate_detail_json, certificate_json
@@ -64,6 +66,8 @@ def issue(data_dir: Path | None, out: Path | None, **given: Any) -> None:
         description=given["description"],
     )
     with opened(data_dir) as container:
+        if order.csr is None:
+            announce_key(_key_of(container, order))
         issued = container.certificates.issue(order, actor=operator())
         if isinstance(issued, Held):
             click.echo(f"request {issued.request_id} waits: {issued.reason}", err=True)
@@ -146,6 +150,13 @@ def export(
     with opened(data_dir) as container:
         exported = container.certificates.export(certificate_id, request, actor=operator())
     write_output(exported.content, out, secret=exported.secret)
+
+
+def _key_of(container: Container, order: CertificateOrder) -> KeySpec:
+    if order.template_id is None:
+        return key_spec_of_order(order, template_key=None)
+    template = container.templates.get(order.template_id).template
+    return key_spec_of_order(order, template_key=template.key_type)
 
 
 def _document(

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plugins": ("ucm.cli.plugins:plugins", "List, check, lint and purge plugins."),
     "ca": ("ucm.cli.ca:ca", "Create, list, show and export authorities."),
     "cert": ("ucm.cli.cert:cert", "Issue, list, show, revoke and export certificates."),
+    "keys": ("ucm.cli.keys:keys", "Show how keys are sealed, rotate the master key."),
     "user": ("ucm.cli.user:user", "Create users and set passwords."),
 }
 """Name, where the command is, and its line of help: ``ucm --help`` imports none of them."""

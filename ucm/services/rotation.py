@@ -123,7 +123,13 @@ class KeyRotation:
         when another rotation runs or the key cannot be changed from here.
         """
         with self._master_key.exclusive() as note:
-            self._run(self._begin(actor), actor=actor, progress=progress or note, stopping=stopping)
+
+            def shown(done: int, total: int) -> None:
+                note(done, total)
+                if progress is not None:
+                    progress(done, total)
+
+            self._run(self._begin(actor), actor=actor, progress=shown, stopping=stopping)
         return self.status()
 
     def start(self, *, actor: Actor) -> RotationStatus:
