@@ -100,6 +100,7 @@ def prepare(boot: BootSettings) -> Container:
     container = build_container(boot)
     try:
         show_first_password(container, boot)
+        container.templates.ensure_system_templates()  # else each process would, in its own memory
         show_troubles(container)
         container.detach()
     except BaseException:
