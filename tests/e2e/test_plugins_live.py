@@ -114,6 +114,13 @@ def run_job(server: RunningServer, job: str) -> dict[str, Any]:
     return newest()
 
 
+def unwell(server: RunningServer) -> list[str]:
+    """The checks that do not pass."""
+    answer = server.request("GET", "/api/health/ready")
+    assert "/" not in answer.text, "no path for strangers"
+    return [name for name, check in answer.json()["checks"].items() if not check["ok"]]
+
+
 def issue(server: RunningServer, ca_id: int, name: str) -> Any:
     """Try to issue a certificate."""
     body = {"ca_id": ca_id, "cn": name, "key_type": "EC-P256"}
@@ -236,6 +243,12 @@ def test_the_example_plugin_works_in_a_running_server(start_server, site, tmp_pa
     actions = [row["action"] for row in server.call("GET", "/api/v2/audit/logs")["data"]]
     assert actions.count("demo_name_denied") == 2
     assert "demo_names_expired" in actions
+
+    # health: everybody sees that something is wrong, and not where
+    moved = keys.rename(tmp_path / "moved")
+    wait_for(lambda: "demo.key-directory" in unwell(server))
+    moved.rename(keys)
+    wait_for(lambda: not unwell(server))
 
     # all of it outlives a restart
     assert server.stop() == 0

@@ -30,6 +30,8 @@ class CheckOutcome:
     ok: bool
     readiness: bool
     detail: str = ""
+    public: bool = False
+    """Whether strangers may read ``detail``: what plugins write may name paths and hosts."""
     data: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
 
@@ -91,7 +93,11 @@ class HealthService:
         except (SQLAlchemyError, UcmError) as error:
             _log.warning("the database does not answer", exc_info=error)
             return CheckOutcome(
-                name="database", ok=False, readiness=True, detail="The database does not answer."
+                name="database",
+                ok=False,
+                readiness=True,
+                detail="The database does not answer.",
+                public=True,
             )
         return CheckOutcome(name="database", ok=True, readiness=True)
 
@@ -102,6 +108,7 @@ class HealthService:
             ok=writable,
             readiness=True,
             detail="" if writable else "The data directory is not writable.",
+            public=True,
         )
 
     def _plugin(self, check: HealthCheck) -> CheckOutcome:

@@ -65,7 +65,7 @@ def blueprint(
                     outcome.name: {
                         "ok": outcome.ok,
                         "readiness": outcome.readiness,
-                        "detail": outcome.detail,
+                        "detail": outcome.detail if outcome.public else "",
                     }
                     for outcome in outcomes
                 },
