@@ -22,7 +22,7 @@ CORE_PREFIXES = (
     "/api/v2/certificates",
     "/api/v2/csrs",
     "/api/v2/dashboard",
-    "/api/v2/eku",
+    "/api/v2/database",
     "/api/v2/eku",
     "/api/v2/export",
     "/api/v2/groups",
