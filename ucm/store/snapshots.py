@@ -20,6 +20,8 @@ from ucm.api.errors import StorageFailed
 from ucm.store.engine import READ_ONLY, begins_itself
 
 _KEPT = 16
+_CACHE_KIB = 12288
+"""Pages that each keeps: enough for the index that a count of 100,000 rows reads."""
 _FAILED = "The database cannot be read."
 _FAILED_HINT = "Look at the database file and the health of its disk."
 
@@ -62,7 +64,9 @@ class Snapshots:
                 "The database cannot be reached.",
                 hint="Check UCM_DATABASE_URL and that the data directory is readable.",
             ) from error
-        return connection, cast("sqlite3.Connection", connection.connection.driver_connection)
+        driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+        driver.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        return connection, driver
 
     def _take_back(self, connection: Connection, driver: sqlite3.Connection) -> None:
         sound = not connection.invalidated and not connection.in_nested_transaction()

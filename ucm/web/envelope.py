@@ -32,7 +32,9 @@ def timestamp(moment: datetime | None) -> str | None:
     """RFC 3339 in UTC with ``Z``; ``None`` stays ``None``."""
     if moment is None:
         return None
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return f"{moment.isoformat()[:-6]}Z"
 
 
 def json_response(document: object, *, status: int = 200) -> Response:
