@@ -42,6 +42,8 @@ def test_init_can_be_repeated(ucm, tmp_path: Path) -> None:
     ucm("init")
     key = (tmp_path / "ucm-data" / "master.key").read_bytes()
     assert stat.S_IMODE((tmp_path / "ucm-data").stat().st_mode) == 0o700
+    for path in (tmp_path / "ucm-data").iterdir():
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
     ucm("init")
     assert (tmp_path / "ucm-data" / "master.key").read_bytes() == key
 

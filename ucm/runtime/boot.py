@@ -31,6 +31,7 @@ from ucm.runtime.clock import SystemIds
 ENV_FILE = Path("/etc/ucm/ucm.env")
 TOML_FILE = Path("/etc/ucm/ucm.toml")
 PREFIX = "UCM_"
+DATABASE_FILE = "ucm.db"
 _PLAIN_NAMES = ("SECRET_KEY", "KEY_ENCRYPTION_KEY", "FLASK_ENV")
 _OTHER_NAMES = frozenset({"UCM_CONFIG"})
 
@@ -220,7 +221,7 @@ class BootSettings(BaseSettings):
         """The SQLAlchemy URL in force. May hold a password: never log it."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{self.data_dir.absolute() / 'ucm.db'}"
+        return f"sqlite:///{self.data_dir.absolute() / DATABASE_FILE}"
 
     def public_base(self) -> str:
         """https URL of this server without a trailing slash."""

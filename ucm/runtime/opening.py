@@ -22,7 +22,7 @@ from ucm.issuance.extensions import CORE_OIDS
 from ucm.issuance.lints import CORE_LINTS
 from ucm.issuance.policy import OPERATOR_ORIGINS
 from ucm.issuance.profiles import BUILT_IN
-from ucm.runtime.boot import BootError, BootSettings
+from ucm.runtime.boot import DATABASE_FILE, BootError, BootSettings
 from ucm.runtime.contribute import Names
 from ucm.runtime.contributions import Contributions
 from ucm.runtime.discovery import Candidate, Wanted, by_name, discover, select
@@ -92,6 +92,9 @@ def load_settings(settings: SettingsRegistry, plugin: Plugin) -> None:
 
 def open_database(boot: BootSettings) -> Engine:
     """The engine. Raises ``BootError`` for a URL that cannot be used."""
+    if boot.database_url is None:
+        # For its owner only, whatever the umask; SQLite gives its other files the same mode.
+        (boot.data_dir / DATABASE_FILE).touch(mode=0o600)
     try:
         return create_engine(boot.database)
     except Invalid as error:
