@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 
 from ucm.server.config import ServerConfig
@@ -108,6 +109,7 @@ class ServerArbiter(Arbiter):  # type: ignore[misc]
     ) -> None:
         self._scheduler = scheduler
         self._stops = 0
+        self._ending = False
         super().__init__(app)
         self.LISTENERS = list(sockets)
 
@@ -143,10 +145,16 @@ class ServerArbiter(Arbiter):  # type: ignore[misc]
     def reap_workers(self) -> None:
         """Collect ended children."""
         self._scheduler.poll()
-        super().reap_workers()
+        try:
+            super().reap_workers()
+        except HaltServer:
+            # A second worker that cannot start says nothing new to an arbiter that is ending.
+            if not self._ending:
+                raise
 
     def stop(self, graceful: bool = True) -> None:
         """End every child."""
+        self._ending = True
         graceful = graceful and self._stops < 2
         self._scheduler.retire()  # first, so that it ends while the workers drain
         begin = time.monotonic()
