@@ -63,7 +63,7 @@ format: $(STAMP)-dev ## format and fix what has one right answer
 	@$(BIN)/ruff check --fix --quiet $(CHECKED) || true
 	@$(BIN)/ruff format $(CHECKED)
 
-bench: $(STAMP)-dev ## speed, memory and size, as ratios against a named peer or limit
+bench: $(STAMP)-dev peers ## speed, memory and size, as ratios against a named peer or limit
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 api-surface: $(STAMP)-dev ## rewrite the golden listing of ucm.api after a deliberate change
