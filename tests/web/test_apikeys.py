@@ -62,8 +62,37 @@ def test_a_key_cannot_make_another_one_or_renew_a_wider_one(installation, admin)
     assert key.post(KEYS, {"name": "x", "permissions": ["read:cas"]}).status_code == 403
     assert key.post(f"{KEYS}/{wide['id']}/regenerate").status_code == 403
     [own] = [one for one in key.get(KEYS).json["data"] if one["name"] == "test"]
-    assert key.post(f"{KEYS}/{own['id']}/regenerate").status_code == 200
-    assert key.get(KEYS).status_code == 401, "its old secret has ended"
+    refused = key.post(f"{KEYS}/{own['id']}/regenerate")
+    assert refused.status_code == 403
+    assert "API key cannot change" in refused.json["detail"]
+    assert key.get(KEYS).status_code == 200, "nothing happened to it"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("patch", "/api/v2/account/profile", {"email": "thief@example.net"}),
+        ("patch", "/api/v2/account/profile", {"timezone": "UTC"}),
+        ("post", "/api/v2/account/password", {"current_password": "x", "new_password": "y"}),
+        ("delete", "/api/v2/account/sessions/1", None),
+        ("post", KEYS, {"name": "x", "permissions": ["read:cas"]}),
+        ("patch", f"{KEYS}/1", {"name": "x"}),
+        ("post", f"{KEYS}/1/regenerate", None),
+        ("delete", f"{KEYS}/1", None),
+    ],
+)
+def test_a_key_changes_nothing_of_its_account(installation, admin, method, path, body):
+    key = installation.with_key("admin")
+    before = admin.get("/api/v2/account/profile").json["data"], admin.get(KEYS).json["data"]
+    call = getattr(key, method)
+    refused = call(path) if body is None else call(path, body)
+    assert refused.status_code == 403
+    assert "API key cannot change" in refused.json["detail"]
+    after = admin.get("/api/v2/account/profile").json["data"], admin.get(KEYS).json["data"]
+    for state in (before, after):
+        for item in state[1]:
+            item.pop("last_used_at")
+    assert after == before
 
 
 def test_a_key_expires(installation, admin):

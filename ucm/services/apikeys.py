@@ -141,10 +141,6 @@ class ApiKeyService:
         Raises ``Invalid`` for unknown scopes, ``Forbidden`` for scopes beyond the actor's own and
         for an actor that is itself a key, ``Conflict`` at the limit of active keys.
         """
-        if actor.kind is ActorKind.API_KEY:  # or a stolen key would outlive its own end
-            raise Forbidden(
-                "An API key cannot make another one.", hint="Sign in with a password to make it."
-            )
         user_id = _account_of(actor)
         self._check_scopes(permissions, actor=actor)
         now = self._clock.now()
@@ -173,7 +169,7 @@ class ApiKeyService:
         return CreatedKey(key=key, secret=secret)
 
     def rename(self, key_id: int, *, name: str, actor: Actor) -> ApiKeyView:
-        """Another name. Raises ``NotFound``."""
+        """Another name. Raises ``NotFound``, and ``Forbidden`` for an actor that is a key."""
         with self._uow.begin(actor) as tx:
             old = _owned(tx.api_keys.get(key_id), user_id=_account_of(actor))
             renamed = tx.api_keys.update(key_id, name=name)
@@ -183,7 +179,7 @@ class ApiKeyService:
 
     def regenerate(self, key_id: int, *, actor: Actor) -> CreatedKey:
         """The same key with a new secret; the old secret ends at once. Raises ``NotFound``,
-        ``Conflict`` for a revoked key.
+        ``Conflict`` for a revoked key, ``Forbidden`` for an actor that is a key itself.
         """
         secret = self._new_secret()
         with self._uow.begin(actor) as tx:
@@ -201,7 +197,7 @@ class ApiKeyService:
     def remove(self, key_id: int, *, actor: Actor) -> bool:
         """Revoke an active key, delete a revoked one; returns whether it was deleted.
 
-        Raises ``NotFound``.
+        Raises ``NotFound``, and ``Forbidden`` for an actor that is a key.
         """
         with self._uow.begin(actor) as tx:
             key = _owned(tx.api_keys.get(key_id), user_id=_account_of(actor))
@@ -238,7 +234,19 @@ class ApiKeyService:
             )
 
 
+def refuse_keys(actor: Actor) -> None:
+    """Raises ``Forbidden`` for an API key: a stolen one could outlive its own end, or take over its
+    owner's account.
+    """
+    if actor.kind is ActorKind.API_KEY:
+        raise Forbidden(
+            "An API key cannot change the account that it belongs to, nor any API key.",
+            hint="Sign in with a password to do that.",
+        )
+
+
 def _account_of(actor: Actor) -> int:
+    refuse_keys(actor)
     if actor.user_id is None:
         raise Forbidden("Only accounts have API keys.")
     return actor.user_id

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from ucm.api.errors import Forbidden, Invalid
 from ucm.api.services import Clock
 from ucm.api.web import current_actor, requires
-from ucm.services.apikeys import ApiKeyService, CreatedKey
+from ucm.services.apikeys import ApiKeyService, CreatedKey, refuse_keys
 from ucm.services.auth import AuthService
 from ucm.services.users import UserService
 from ucm.web.authn import Authenticator
@@ -87,6 +87,12 @@ def _account() -> int:
     return user_id
 
 
+def _own_account() -> int:
+    """The account that the caller may change."""
+    refuse_keys(current_actor())
+    return _account()
+
+
 def blueprint(
     *,
     users: UserService,
@@ -119,9 +125,9 @@ def _profile_routes(
             raise Invalid("Nothing to change: every field is missing or null.")
         timezone = changes.pop("timezone", None)
         if timezone is not None:
-            known = users.get(_account()).preferences
+            known = users.get(_own_account()).preferences
             changes["preferences"] = {**known, "timezone": timezone}
-        user = users.update_profile(_account(), changes=changes, actor=current_actor())
+        user = users.update_profile(_own_account(), changes=changes, actor=current_actor())
         return ok({**user_document(user), "timezone": user.preferences.get("timezone", "UTC")})
 
     @api.post("/password", summary="Change the own password", responses={200: Message})
@@ -129,7 +135,7 @@ def _profile_routes(
     def change_password(body: PasswordBody) -> Response:
         identified = authenticator.signed_in()
         users.change_own_password(
-            _account(),
+            _own_account(),
             current=body.current_password,
             new=body.new_password,
             keep_session=identified.session.id if identified is not None else None,
@@ -148,7 +154,7 @@ def _profile_routes(
     @api.delete("/sessions/<int:id>", summary="End a session", responses={"204": None})
     @requires()
     def end_session(path: IdPath) -> Response:
-        auth.end_session(path.id, user_id=_account(), actor=current_actor())
+        auth.end_session(path.id, user_id=_own_account(), actor=current_actor())
         return no_content()
 
 
