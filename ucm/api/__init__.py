@@ -15,7 +15,6 @@ from ucm.api.contributions import (
     Overlap,
     Permission,
     ProtocolInfo,
-    RateLimit,
     Routes,
 )
 from ucm.api.hooks import hookimpl, hookspec
@@ -44,7 +43,6 @@ __all__ = [
     "PluginManifest",
     "PluginSettings",
     "ProtocolInfo",
-    "RateLimit",
     "Routes",
     "Secret",
     "Stability",

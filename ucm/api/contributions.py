@@ -27,16 +27,6 @@ class Auth(enum.Enum):
     NONE = "none"
 
 
-class RateLimit(enum.Enum):
-    """Class of the request limits that apply (catalogue 1.5)."""
-
-    STANDARD = "standard"
-    HEAVY = "heavy"
-    AUTH = "auth"
-    PROTOCOL = "protocol"
-    EXEMPT = "exempt"
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Routes:
     """A blueprint with its place.
@@ -47,7 +37,6 @@ class Routes:
     prefix: str
     auth: Auth = Auth.SESSION_OR_KEY
     csrf: bool = True
-    limit: RateLimit = RateLimit.STANDARD
     plain_http: bool = False
 
 
