@@ -10,6 +10,7 @@ import pytest
 from ucm.api import PluginContext, hookimpl
 from ucm.api.actor import Actor
 from ucm.api.issuance import Denial, Hold, IssuanceRequest
+from ucm.api.manifest import ManifestError
 from ucm.api.views import CaView
 from ucm.testing.hosting import a_host, a_manifest, a_running_host, state_of
 
@@ -205,3 +206,9 @@ def test_properties_of_a_plugin_are_not_run():
             pytest.fail("the host ran a property")
 
     assert state_of(a_running_host(Plugin())).state == "running"
+
+
+@pytest.mark.parametrize("prefix", ["/<path:rest>", "/acme/<name>", "/acme/name>"])
+def test_a_url_prefix_is_a_fixed_path(prefix):
+    with pytest.raises(ManifestError, match="fixed path"):
+        a_manifest(url_prefixes=(prefix,))

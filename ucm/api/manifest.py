@@ -72,6 +72,10 @@ class PluginManifest:
                 raise ManifestError(
                     f"url prefix {prefix!r} must start with '/' and not end with it"
                 )
+            if "<" in prefix or ">" in prefix:  # a variable would claim other plugins' paths
+                raise ManifestError(
+                    f"url prefix {prefix!r} must be a fixed path, without '<' or '>'"
+                )
         try:
             SpecifierSet(self.api)
         except InvalidSpecifier:
