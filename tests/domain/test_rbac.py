@@ -12,6 +12,7 @@ from ucm.domain.rbac import (
     AUDITOR,
     OPERATOR,
     RESOURCES,
+    ROLE_TITLES,
     VIEWER,
     Roles,
     covers,
@@ -135,3 +136,12 @@ def test_covering_a_permission_grants_all_of_it(held, wanted):
     if covers(held, wanted):
         for name in CONCRETE:
             assert _actor(held).may(name) or not _actor([wanted]).may(name)
+
+
+def test_the_sentence_about_operators_says_what_they_may_export():
+    # write:cas lets them export the keys of authorities, read:private_keys all other ones.
+    held = Roles().permissions(OPERATOR)
+    assert "write:cas" in held
+    assert "read:private_keys" not in held
+    assert "may export the keys of authorities" in ROLE_TITLES[OPERATOR]
+    assert "no keys of certificates" in ROLE_TITLES[OPERATOR]

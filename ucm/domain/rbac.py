@@ -62,7 +62,8 @@ SYSTEM_ROLES: Mapping[str, frozenset[str]] = {
 }
 ROLE_TITLES: Mapping[str, str] = {
     ADMIN: "Everything, users and system settings included",
-    OPERATOR: "Issues, revokes and renews; no users, no system, no private keys",
+    OPERATOR: "Issues, revokes and renews, may export the keys of authorities; no users, no system,"
+    " no keys of certificates",
     AUDITOR: "Reads everything that is not a secret, the audit log included",
     VIEWER: "Reads certificates, authorities, requests and templates",
 }
