@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from cryptography import x509
@@ -172,10 +172,11 @@ class Intake:
                 else f"The authority {ca.name!r} is here with another certificate.",
                 hint="Send update_existing: true to import a renewed certificate.",
             )
+        issuer = tx.cas.find(ca.parent_id) if ca.parent_id is not None else None
+        _check_successor(tx, ca, certificate, issuer=issuer)
         key = ca.key
         if key is None:
             key = self._keep(tx, record, purpose=KeyPurpose.CA, label=f"ca:{ca.name}")
-        issuer = tx.cas.find(ca.parent_id) if ca.parent_id is not None else None
         row = self._row(
             certificate, name=ca.name, issuer=issuer, key=key, cert_type=_ca_type(certificate)
         )
@@ -358,6 +359,43 @@ def _same_authority(certificate: x509.Certificate, known: Iterable[CaView]) -> C
         if same_names and spki_of(there) == spki:
             return ca
     return None
+
+
+def _check_successor(
+    tx: Repositories, ca: CaView, certificate: x509.Certificate, *, issuer: CaView | None
+) -> None:
+    """Names and a public key can be copied by anybody; only the issuer's signature tells that the
+    certificate may stand for the authority. Raises ``Invalid`` (``not-the-issuer``).
+    """
+    if ca.is_root:
+        if issued_by(certificate, certificate):
+            return
+        signer, hint = "its own key", "Import the certificate that the root signed itself."
+    elif issuer is None:
+        signer = "an authority that is here"
+        hint = "Import the authority that issued it first."
+    else:
+        if any(issued_by(certificate, known) for known in _certificates_of(tx, issuer)):
+            return
+        signer = f"its issuer {issuer.name!r}"
+        hint = "Import the certificate that this issuer made, or renew the authority here."
+    raise Invalid.field(
+        "/file",
+        "not-the-issuer",
+        f"The certificate has the name and the key of the authority {ca.name!r}, but it is not "
+        f"signed by {signer}.",
+        hint=hint,
+    )
+
+
+def _certificates_of(tx: Repositories, ca: CaView) -> Iterator[x509.Certificate]:
+    """The authority's present certificate, then those it had before (other keys included)."""
+    yield ca.certificate
+    before = tx.certificates.get(ca.certificate_id, der=False).renews
+    while before is not None:
+        view = tx.certificates.get(before)
+        yield x509.load_der_x509_certificate(view.der)
+        before = view.renews
 
 
 def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -7,6 +7,7 @@ import io
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     load_pem_private_key,
@@ -176,6 +177,22 @@ def test_bad_input(refused, pointers, body, pointer):
     assert pointer in pointers(answer)
 
 
+@pytest.mark.parametrize(
+    ("purposes", "pointer", "code"),
+    [
+        (["serverAuth", "anyExtendedKeyUsage"], "/extended_key_usage/1", "unrestricted"),
+        (["timeStamping", "serverAuth"], "/extended_key_usage", "time-stamping-not-alone"),
+    ],
+)
+def test_purposes_of_an_intermediate_are_refused_where_they_stand(
+    refused, shared_tree, purposes, pointer, code
+):
+    body = {"common_name": "A", "parent_id": shared_tree.root, "extended_key_usage": purposes, **EC}
+    answer = refused("POST", PATH, json=body)
+    assert answer.status_code == 400
+    assert [(e["pointer"], e["code"]) for e in answer.json["errors"]] == [(pointer, code)]
+
+
 def test_path_length_zero_has_no_authorities_below(shared_tree):
     before = shared_tree.stored()
     answer = shared_tree.admin.post(
@@ -222,6 +239,15 @@ def test_documents_have_the_declared_shape(shared_tree):
         CaNode.model_validate(branch, strict=True, extra="forbid")
 
 
+def test_a_cps_without_a_policy_of_its_own_belongs_to_any_policy(tree):
+    body = {"common_name": "With CPS", "key_type": "EC-P256", "cps_uri": "https://pki.example/cps"}
+    made = tree.admin.post(PATH, body)
+    assert made.status_code == 201, made.json
+    (policy,) = extension(certificate_of(tree, made.json["data"]["id"]), x509.CertificatePolicies)
+    assert policy.policy_identifier.dotted_string == "2.5.29.32.0"
+    assert policy.policy_qualifiers == ["https://pki.example/cps"]
+
+
 # --- changing ------------------------------------------------------------------------------------
 
 
@@ -264,6 +290,8 @@ def test_urls_go_into_what_is_issued(tree):
         ({"cdp_enabled": True}, "/cdp_urls"),
         ({"ocsp_enabled": True, "ocsp_urls": []}, "/ocsp_urls"),
         ({"cps_enabled": True}, "/cps_uri"),
+        ({"cps_enabled": True, "cps_uri": "https://pki.example/cps"}, "/cps_oid"),
+        ({"cps_oid": "2.5.29.32.0"}, "/cps_oid"),
         ({"cdp_url": "ldap://x.example/"}, "/cdp_url"),
         ({"cdp_urls": ["http://a b/"]}, "/cdp_urls/0"),
         ({"cdp_urls": ["http://x.example/"] * 9}, "/cdp_urls"),
@@ -357,6 +385,32 @@ def test_a_renewed_certificate_from_elsewhere_takes_over(tree):
     assert certificate_of(tree, tree.ca) == renewed
     tree.der(tree.issue()["id"]).verify_directly_issued_by(renewed)
     assert tree.stored()["ca"] == 2
+
+
+@pytest.mark.parametrize("whose", ["root", "ca"])
+def test_a_renewed_certificate_that_the_issuer_did_not_sign_is_refused(tree, whose):
+    """Names, key identifiers and public key are public: anybody can put them together."""
+    from cryptography.hazmat.primitives import hashes
+
+    ca_id = getattr(tree, whose)
+    before = certificate_of(tree, ca_id)
+    forged = x509.CertificateBuilder(
+        issuer_name=before.issuer,
+        subject_name=before.subject,
+        public_key=before.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=before.not_valid_before_utc + datetime.timedelta(minutes=1),
+        not_valid_after=before.not_valid_after_utc + datetime.timedelta(days=365),
+        extensions=list(before.extensions),
+    ).sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    stored = tree.stored()
+    body = {"pem_content": forged.public_bytes(Encoding.PEM).decode()}
+    answer = tree.admin.post(f"{PATH}/import", body)
+    assert answer.status_code == 400, answer.json
+    if whose == "ca":
+        assert [error["code"] for error in answer.json["errors"]] == ["not-the-issuer"]
+    assert certificate_of(tree, ca_id) == before
+    assert tree.stored() == stored
 
 
 def test_named_urls_stay(tree, pointers):
