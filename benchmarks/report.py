@@ -37,8 +37,12 @@ class Report:
         self.rows.append(row)
         print("  ".join(cell for cell in row if cell), flush=True)
 
+    def missed(self) -> list[str]:
+        """What does not keep its bound."""
+        return [what for what, _, _, verdict in self.rows if verdict == "MISSED"]
+
     def print(self) -> None:
-        """The whole table."""
+        """The whole table, and what does not keep its bound."""
         widths = [max((len(row[i]) for row in self.rows), default=0) for i in range(4)]
         for row in self.rows:
             print(
@@ -46,3 +50,8 @@ class Report:
                     cell.ljust(width) for cell, width in zip(row, widths, strict=True)
                 ).rstrip()
             )
+        bounded = sum(1 for row in self.rows if row[2])
+        missed = self.missed()
+        print(f"\n{len(missed)} of {bounded} bounds missed{':' if missed else ''}")
+        for what in missed:
+            print(f"  {what}")

@@ -122,6 +122,18 @@ def test_refusals_say_what_is_wrong_and_what_to_do(ucm) -> None:
     assert "error:" in ucm("ca", "show", "77", fails=True).output
 
 
+@pytest.mark.parametrize("days", ["99999999999", "-99999999999", "1000000"])
+def test_a_validity_that_no_calendar_holds_is_refused_in_a_sentence(ucm, days: str) -> None:
+    root = make_root(ucm)
+    arguments = ("--ca", str(root), "--cn", "a.example", "--days", days)
+    refused = ucm("cert", "issue", *arguments, fails=True).output
+    assert "error:" in refused
+    assert "day" in refused or "positive" in refused
+    refused = ucm("ca", "create", "X", "--years", days, fails=True).output
+    assert "error:" in refused
+    assert "Traceback" not in refused
+
+
 def test_users(ucm) -> None:
     ucm("init")
     weak = ucm("user", "create", "mallory", "--password", "short", fails=True)

@@ -95,7 +95,9 @@ def of_authority(
     made.append(_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True))
     made.append(_key_usage(parts.usages))
     if parts.purposes:
-        made.append(_purposes(parts.purposes, critical=parts.purposes_critical))
+        pointer = "/extended_key_usage"
+        critical = parts.purposes_critical
+        made.append(_purposes(parts.purposes, critical=critical, pointer=pointer))
     made.extend(_names(parts))
     policies = parameters.policy_oids
     made.extend(_policies(policies, parameters.cps_uri, pointer="/policy_oids"))
@@ -132,17 +134,19 @@ def _key_usage(usages: frozenset[str]) -> Extension:
 
 
 @lru_cache(maxsize=64)
-def _purposes(purposes: tuple[str, ...], *, critical: bool) -> Extension:
+def _purposes(
+    purposes: tuple[str, ...], *, critical: bool, pointer: str = "/extra_ekus"
+) -> Extension:
     critical = critical or TIME_STAMPING in purposes
     if TIME_STAMPING in purposes and len(purposes) > 1:
         raise Invalid.field(
-            "/extra_ekus",
+            pointer,
             "time-stamping-not-alone",
             "timeStamping must be the only extended key usage (RFC 3161 2.3).",
         )
     if critical and ANY_PURPOSE in purposes:
         raise Invalid.field(
-            "/extra_ekus",
+            pointer,
             "any-purpose-critical",
             f"{eku_name(ANY_PURPOSE)} cannot be critical (RFC 5280 4.2.1.12).",
         )
@@ -184,9 +188,8 @@ def _policies(
         qualifiers = [checked_url(cps_uri, pointer="/cps_uri")]
     try:
         information = [
-            x509.PolicyInformation(
-                x509.ObjectIdentifier(oid), None if oid == ANY_POLICY else qualifiers
-            )
+            # With anyPolicy too: a CPS pointer is one of the two qualifiers it may have.
+            x509.PolicyInformation(x509.ObjectIdentifier(oid), qualifiers)
             for oid in oids
         ]
     except ValueError:

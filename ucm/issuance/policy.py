@@ -54,7 +54,7 @@ def check_usable(ca: CaView) -> None:
     if ca.offline:
         raise CaOffline(
             f"The authority {ca.name!r} is offline; nothing can be signed with its key.",
-            hint="Bring it back with its password (POST /api/v2/cas/{id}/restore).",
+            hint="It is marked offline in the database and stays so; choose another authority.",
         )
     if not ca.is_active:
         raise Conflict(

@@ -12,12 +12,13 @@ from ucm.api.issuance import CAParameters, IssuanceRequest, Origin
 from ucm.api.keys import KeyRef, KeySpec
 from ucm.api.names import general_name_text
 from ucm.api.views import CaView
-from ucm.api.x509 import canonical_key_usages, eku_oid, key_usage_names
+from ucm.api.x509 import ANY_EKU, canonical_key_usages, eku_oid, key_usage_names
 from ucm.domain.nameconstraints import parse_subtree
+from ucm.issuance.extensions import ANY_POLICY
 from ucm.issuance.profiles import BUILT_IN
 from ucm.services.imports import spki_of
 from ucm.services.key_choice import choose_key
-from ucm.services.orders import MadeKey, SubjectOrder
+from ucm.services.orders import MadeKey, SubjectOrder, days
 
 DEFAULT_CA_KEY = KeySpec.EC_P384
 CA_KEY_USAGES = ("digitalSignature", "keyCertSign", "cRLSign")
@@ -152,7 +153,7 @@ def renewal_request_of(ca: CaView, order: CaRenewal, *, key: MadeKey | None) -> 
         key=None if key else ca_key(ca),
         subject=certificate.subject,
         names=(),
-        validity=timedelta(days=order.validity_days) if order.validity_days else duration,
+        validity=days(order.validity_days) or duration,
         ca_parameters=_parameters_in(ca, purposes, usages),
         renews=ca.certificate_id,
         description=ca.name,
@@ -176,11 +177,11 @@ def _validity(order: CaOrder) -> timedelta | None:
             "/validity_days", "ambiguous", "Give either validity_years or validity_days."
         )
     if order.validity_days is not None:
-        return timedelta(days=order.validity_days)
+        return days(order.validity_days)
     if order.validity_years is None:
         return None
     years = order.validity_years
-    return timedelta(days=years * 365 + years // 4)
+    return days(years * 365 + years // 4, pointer="/validity_years")
 
 
 def _subtrees(texts: tuple[str, ...], which: str) -> tuple[x509.GeneralName, ...]:
@@ -194,7 +195,7 @@ def _policies(order: CaOrder) -> tuple[str, ...]:
     if order.cps_oid is not None:
         return (order.cps_oid,)
     # A CPS needs a policy to belong to; anyPolicy says nothing about any (RFC 5280 4.2.1.4).
-    return ("2.5.29.32.0",) if order.cps_uri is not None else ()
+    return (ANY_POLICY,) if order.cps_uri is not None else ()
 
 
 def _usages(order: CaOrder) -> frozenset[str]:
@@ -226,10 +227,19 @@ def _purposes(order: CaOrder) -> tuple[str, ...]:
             "eku-on-root",
             "A root has no extended key usages: they would bind everything below it.",
         )
-    return tuple(
+    oids = tuple(
         eku_oid(text, pointer=f"/extended_key_usage/{index}")
         for index, text in enumerate(order.extended_key_usage)
     )
+    if ANY_EKU in oids:
+        raise Invalid.field(
+            f"/extended_key_usage/{oids.index(ANY_EKU)}",
+            "unrestricted",
+            "anyExtendedKeyUsage restricts nothing; an authority for every purpose has no "
+            "extended key usages.",
+            hint="Leave extended_key_usage out, or name the purposes of what it issues.",
+        )
+    return oids
 
 
 def _as_issued(certificate: x509.Certificate) -> tuple[frozenset[str], tuple[str, ...]]:

@@ -17,6 +17,7 @@ from ucm.api.keys import KeyRef
 from ucm.api.publickeys import accepted_spec
 from ucm.api.services import Clock, Ids, Issuance, Target, Transaction
 from ucm.api.views import CaPublication, CaView, CertificateView
+from ucm.issuance.extensions import ANY_POLICY
 from ucm.services.bulk import BulkOutcome, each
 from ucm.services.ca_orders import (
     CaOrder,
@@ -413,6 +414,22 @@ def _check_publication(values: Mapping[str, Any]) -> None:
             )
     if values["cps_enabled"] and not values["cps_uri"]:
         raise Invalid.field("/cps_uri", "url-missing", "cps_enabled needs cps_uri.")
+    if values["cps_enabled"] and not values["cps_oid"]:
+        raise Invalid.field(
+            "/cps_oid",
+            "policy-missing",
+            "cps_enabled needs cps_oid: certificates carry the CPS with the policy that it is of "
+            "(RFC 5280 4.2.1.4).",
+            hint="Give the OID of the certificate policy, of an arc of your own.",
+        )
+    if values["cps_oid"] == ANY_POLICY:
+        raise Invalid.field(
+            "/cps_oid",
+            "any-policy",
+            "anyPolicy (2.5.29.32.0) is for certificates of authorities only; what an authority "
+            "issues carries a policy of its own (RFC 5280 4.2.1.4).",
+            hint="Give the OID of the certificate policy, of an arc of your own.",
+        )
 
 
 def store_of(tx: Transaction) -> StoreTransaction:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -27,7 +26,7 @@ from ucm.services.exports import ExportedFile, file_stem
 from ucm.services.imports import public_key_of, read_private_key
 from ucm.services.key_choice import choose_key
 from ucm.services.keys import KeyService
-from ucm.services.orders import MAX_CSR, SubjectOrder, ekus_of, profile_of
+from ucm.services.orders import MAX_CSR, SubjectOrder, days, ekus_of, profile_of
 from ucm.store.csrs import NewCsr
 from ucm.store.paging import Page
 from ucm.store.uow import StoreTransaction, UnitOfWork
@@ -254,7 +253,7 @@ class CsrService:
             profile=profile,
             csr=parse_csr(view.der),
             names=() if makes_ca else None,
-            validity=timedelta(days=how.validity_days) if how.validity_days else None,
+            validity=days(how.validity_days) or None,
             extra_ekus=ekus_of(how.extra_ekus),
             key=None if makes_ca else view.key,
             description=view.description,

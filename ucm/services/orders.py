@@ -17,6 +17,7 @@ from ucm.api.keys import KeyRecord, KeyRef, KeySpec
 from ucm.api.names import build_subject, parse_general_name
 from ucm.api.views import CertificateView
 from ucm.api.x509 import ANY_EKU, EKU_NAMES, eku_oid, key_usage_names
+from ucm.domain.validity import MAX_CA_VALIDITY
 from ucm.services.imports import spki_of
 from ucm.services.key_choice import choose_key
 from ucm.services.keys import KeyService
@@ -169,9 +170,22 @@ def profile_of(template_id: int | None, cert_type: str | None) -> str | int:
     return template_id if template_id is not None else (cert_type or DEFAULT_CERT_TYPE)
 
 
-def days(number: int | None) -> timedelta | None:
-    """A validity."""
-    return None if number is None else timedelta(days=number)
+def days(number: int | None, *, pointer: str = "/validity_days") -> timedelta | None:
+    """A validity. Raises ``Invalid`` at ``pointer`` for a number that no calendar holds; which
+    validity is allowed is decided with the profile.
+    """
+    if number is None:
+        return None
+    try:
+        return timedelta(days=number)
+    except OverflowError:
+        raise Invalid.field(
+            pointer,
+            "validity-too-long",
+            f"{number} days is no validity.",
+            hint=f"End-entity certificates have 1 to {MAX_LEAF_DAYS} days, those of authorities up "
+            f"to {MAX_CA_VALIDITY.days}.",
+        ) from None
 
 
 def csr_of_order(order: CertificateOrder) -> CertificateRequest | None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from ucm.api.actor import Actor
 from ucm.testing.builders import a_csr
 from ucm.web.v2.schemas import CaDetail, CaItem, CaNode
 
@@ -178,17 +179,22 @@ def test_bad_input(refused, pointers, body, pointer):
 
 
 @pytest.mark.parametrize(
-    ("purposes", "pointer", "code"),
+    ("purposes", "pointer", "code", "audit"),
     [
-        (["serverAuth", "anyExtendedKeyUsage"], "/extended_key_usage/1", "unrestricted"),
-        (["timeStamping", "serverAuth"], "/extended_key_usage", "time-stamping-not-alone"),
+        (["serverAuth", "anyExtendedKeyUsage"], "/extended_key_usage/1", "unrestricted", "ca"),
+        (
+            ["timeStamping", "serverAuth"],
+            "/extended_key_usage",
+            "time-stamping-not-alone",
+            "certificate",
+        ),
     ],
 )
 def test_purposes_of_an_intermediate_are_refused_where_they_stand(
-    refused, shared_tree, purposes, pointer, code
+    refused, shared_tree, purposes, pointer, code, audit
 ):
     body = {"common_name": "A", "parent_id": shared_tree.root, "extended_key_usage": purposes, **EC}
-    answer = refused("POST", PATH, json=body)
+    answer = refused("POST", PATH, audit=f"{audit}_refused", json=body)
     assert answer.status_code == 400
     assert [(e["pointer"], e["code"]) for e in answer.json["errors"]] == [(pointer, code)]
 
@@ -422,6 +428,35 @@ def test_named_urls_stay(tree, pointers):
     assert pointers(answer) == ["/named_urls"]
     later = tree.admin.patch(f"{PATH}/{tree.ca}", {"namedUrls": True}).json["data"]
     assert (later["url_slug"], later["named_urls"]) == ("test-issuing", True)
+
+
+def test_a_revoked_authority_issues_nothing_until_it_is_certified_anew(tree):
+    listed = tree.viewer.get(f"{PATH}/{tree.ca}").json["data"]
+    assert listed["status"] == "active"
+    own = tree.installation.container.cas.get(tree.ca).certificate_id
+    tree.issue()
+    body = {"reason": "superseded"}
+    answer = tree.admin.post(f"/api/v2/certificates/{own}/revoke", body)
+    assert answer.status_code == 200, answer.json
+    order = {"ca_id": tree.ca, "cn": "www.example.org"}
+    refused = tree.operator.post("/api/v2/certificates", order)
+    assert refused.status_code == 403, refused.json
+    assert [error["code"] for error in refused.json["errors"]] == ["issuer-revoked"]
+    shown = tree.viewer.get(f"{PATH}/{tree.ca}").json["data"]
+    assert CaDetail.model_validate(shown).status == "revoked"
+    renewed = tree.admin.post(f"{PATH}/{tree.ca}/renew", {"new_key": True})
+    assert renewed.status_code in (200, 201), renewed.json
+    assert renewed.json["data"]["status"] == "active"
+    tree.issue()
+
+
+def test_the_key_of_an_offline_authority_is_not_given_out(tree):
+    with tree.installation.container.uow.begin(Actor.system("test")) as tx:
+        tx.cas.set_offline(tree.ca, offline=True)
+    refused = tree.admin.post(f"{PATH}/{tree.ca}/export", {"format": "key"})
+    assert refused.status_code == 409
+    assert refused.json["type"] == "urn:ucm:error:ca-offline"
+    assert tree.admin.post(f"{PATH}/{tree.ca}/export", {"format": "pem"}).status_code == 200
 
 
 def test_a_root_is_renewed_by_itself(tree):
