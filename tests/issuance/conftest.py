@@ -203,6 +203,23 @@ class Installation:
         self.pipeline.issue(request, actor=ADMIN, on_stored=on_stored)
         return self.ca(stored["ca"])
 
+    def self_renewal(self, ca, *, new_key=False, **more):
+        """A request of a root for its next certificate, with its own key or with a new one."""
+        record, spki = self.new_key() if new_key else (None, spki_der(ca.certificate.public_key()))
+        return IssuanceRequest(
+            origin=Origin("renewal"),
+            ca_id=None,
+            profile="root-ca",
+            public_key=spki,
+            key=None if new_key else ca.key,
+            new_key=record,
+            subject=ca.certificate.subject,
+            names=(),
+            ca_parameters=CAParameters(),
+            renews=ca.certificate_id,
+            **more,
+        )
+
     def ca(self, ca_id):
         with self.uow.read() as reader:
             return reader.cas.get(ca_id)

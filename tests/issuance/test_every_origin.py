@@ -12,7 +12,7 @@ from tests.issuance.conftest import ADMIN, a_csr, enrollee
 from ucm.api import PluginContext, ProtocolInfo, hookimpl
 from ucm.api.actor import Actor
 from ucm.api.csr import parse_csr
-from ucm.api.errors import CaOffline, LintFailed, PluginUnavailable, PolicyDenied
+from ucm.api.errors import CaOffline, Conflict, LintFailed, PluginUnavailable, PolicyDenied
 from ucm.api.issuance import (
     CertificateDraft,
     Denial,
@@ -21,6 +21,7 @@ from ucm.api.issuance import (
     IssuedCertificate,
     Operation,
     Origin,
+    RevocationReason,
 )
 from ucm.api.keys import KeyPurpose, KeyRef
 from ucm.api.lint import Lint, LintFinding, Severity
@@ -74,6 +75,14 @@ def fail_the_lint(place, ca):
     return LintFailed
 
 
+def revoke_it(place, ca):
+    with place.uow.begin(ADMIN) as tx:
+        tx.certificates.revoke(
+            ca.certificate_id, reason=RevocationReason.SUPERSEDED, at=place.clock.now()
+        )
+    return PolicyDenied
+
+
 def take_offline(place, ca):
     with place.uow.begin(ADMIN) as tx:
         tx.cas.set_offline(ca.id, offline=True)
@@ -85,7 +94,15 @@ def lose_the_guard(place, ca):
     return PluginUnavailable
 
 
-OBSTACLES = [deny, deny_the_draft, deny_the_key, fail_the_lint, take_offline, lose_the_guard]
+OBSTACLES = [
+    deny,
+    deny_the_draft,
+    deny_the_key,
+    fail_the_lint,
+    take_offline,
+    revoke_it,
+    lose_the_guard,
+]
 
 
 def actor_for(request):
@@ -107,6 +124,32 @@ def test_every_origin_is_refused(place, root, rehearse, obstacle, local):
     refusal = place.audit("certificate_refused")[-1]
     assert not refusal["success"]
     assert refusal["details"]["origin"] == str(request.origin)
+
+
+@pytest.mark.parametrize("new_key", [False, True], ids=["own-key", "new-key"])
+@pytest.mark.parametrize(
+    ("obstacle", "error"),
+    [
+        (lambda tx, root: tx.cas.set_offline(root.id, offline=True), CaOffline),
+        (lambda tx, root: tx.cas.update(root.id, is_active=False), Conflict),
+    ],
+    ids=["offline", "inactive"],
+)
+def test_a_root_out_of_service_does_not_renew_itself(place, root, obstacle, error, new_key):
+    with place.uow.begin(ADMIN) as tx:
+        obstacle(tx, root)
+    certificates = place.count(tables.certificate)
+    with place.signatures_during() as made, pytest.raises(error):
+        place.pipeline.issue(place.self_renewal(root, new_key=new_key), actor=ADMIN)
+    assert made() == 0
+    assert place.count(tables.certificate) == certificates
+    assert place.audit("certificate_refused")[-1]["details"]["error"] == error.code
+
+
+def test_a_root_in_service_renews_itself(place, root):
+    assert isinstance(
+        place.pipeline.issue(place.self_renewal(root), actor=ADMIN), IssuedCertificate
+    )
 
 
 @pytest.mark.parametrize("rehearse", ways())

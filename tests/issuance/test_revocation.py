@@ -98,3 +98,40 @@ def test_permissions(place, root, issued):
     assert revoke(place, issued, actor=enrollee("acme"))
     with pytest.raises(NotFound):
         revoke(place, 4711)
+
+
+# --- authorities ---------------------------------------------------------------------------------
+
+
+def test_a_revoked_authority_stops_with_the_very_next_request(place, root, issuing):
+    place.issue(issuing)
+    revoke(place, issuing.certificate_id, reason=RevocationReason.CESSATION_OF_OPERATION)
+    with place.signatures_during() as made, pytest.raises(PolicyDenied) as error:
+        place.issue(issuing)
+    assert made() == 0
+    assert codes(error) == {"issuer-revoked"}
+    place.issue(root)
+
+
+def test_nothing_is_issued_below_a_revoked_authority(place, root):
+    middle = place.a_ca("Middle", parent=root)
+    below = place.a_ca("Below", parent=middle)
+    place.issue(below)
+    revoke(place, middle.certificate_id, reason=RevocationReason.CESSATION_OF_OPERATION)
+    place.clock.advance(timedelta(seconds=11))
+    with pytest.raises(PolicyDenied, match="Middle") as error:
+        place.issue(below)
+    assert codes(error) == {"issuer-revoked"}
+
+
+def test_a_held_authority_is_not_a_revoked_one(place, root, issuing):
+    revoke(place, issuing.certificate_id, reason=RevocationReason.CERTIFICATE_HOLD)
+    place.issue(issuing)
+
+
+def test_a_revoked_root_does_not_renew_itself(place, root):
+    revoke(place, root.certificate_id, reason=RevocationReason.SUPERSEDED)
+    with place.signatures_during() as made, pytest.raises(PolicyDenied) as error:
+        place.pipeline.issue(place.self_renewal(root), actor=ADMIN)
+    assert made() == 0
+    assert codes(error) == {"issuer-revoked"}

@@ -435,9 +435,12 @@ def test_row_43_an_offline_authority_signs_nothing(place, root):
                 place.issue(root, origin=origin)
         with pytest.raises(CaOffline):
             place.a_ca("Below", parent=root)
+        for new_key in (False, True):
+            with pytest.raises(CaOffline):
+                place.pipeline.issue(place.self_renewal(root, new_key=new_key), actor=ADMIN)
         assert made() == 0
     refusals = place.audit("certificate_refused")
-    assert len(refusals) == 7
+    assert len(refusals) == 9
     assert all(not row["success"] for row in refusals)
     assert {row["details"]["error"] for row in refusals} == {"ca-offline"}
 

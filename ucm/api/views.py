@@ -74,6 +74,8 @@ class CaView:
     key: KeyRef | None
     is_active: bool
     offline: bool
+    revoked: bool
+    """Its present certificate is revoked for good; nothing may be issued any more."""
     digest: str
     path_length: int | None
     urls: PublicationUrls

@@ -28,6 +28,8 @@ class Issuer:
     subject: x509.Name
     """The name as it stands in the authority's certificate, string types included."""
     subject_der: bytes
+    revoked: str | None
+    """The name of the revoked authority on the way to the root, itself included."""
 
 
 def issuer_of(ca: CaView, *, above: Sequence[CaView]) -> Issuer:
@@ -44,6 +46,7 @@ def issuer_of(ca: CaView, *, above: Sequence[CaView]) -> Issuer:
         constraints=tuple(c for c in chain if c is not None),
         subject=certificate.subject,
         subject_der=certificate.subject.public_bytes(),
+        revoked=next((c.name for c in (ca, *above) if c.revoked), None),
     )
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from ucm.api.errors import Conflict, Invalid
-from ucm.api.issuance import CertificateKind, IssuanceRequest, Profile
+from ucm.api.errors import Conflict, Invalid, PolicyDenied
+from ucm.api.issuance import CertificateKind, Denial, IssuanceRequest, Profile
 from ucm.api.keys import KeyRecord, KeySpec
 from ucm.api.publickeys import load_spki, spki_sha256
 from ucm.api.services import Clock
 from ucm.api.views import CaView, CertificateView
 from ucm.issuance.issuer import Issuer, issuer_of
-from ucm.issuance.policy import check_kind, check_usable, public_key_of
+from ucm.issuance.policy import (
+    ISSUER_REVOKED,
+    check_in_service,
+    check_kind,
+    check_usable,
+    public_key_of,
+)
 from ucm.issuance.profiles import Profiles
 from ucm.issuance.signer import CAKey
 from ucm.store.uow import Reader
@@ -123,9 +129,33 @@ def load(
     )
 
 
+def _selves(request: IssuanceRequest, *, reader: Reader) -> list[CaView]:
+    """The authorities that a self-signed certificate is for, if they exist already."""
+    ids = [] if request.key is None else reader.cas.key_users(request.key.id)
+    found = [reader.cas.get(ca_id) for ca_id in ids]
+    if request.renews is not None:
+        renewed = reader.cas.by_certificate(request.renews)
+        if renewed is not None and renewed.id not in ids:
+            found.append(renewed)
+    return found
+
+
 def _own_key(request: IssuanceRequest, public_key: bytes, *, reader: Reader) -> CAKey:
     """The key that signs itself."""
     public = load_spki(public_key)
+    for ca in _selves(request, reader=reader):
+        check_in_service(ca)
+        if ca.revoked:
+            raise PolicyDenied(
+                [
+                    Denial(
+                        ISSUER_REVOKED,
+                        f"The root {ca.name!r} is revoked and cannot renew itself.",
+                        "Make a new root with a new key.",
+                        "/ca_id",
+                    )
+                ]
+            )
     if request.new_key is not None:
         return CAKey(request.new_key, public)
     if request.key is None:

@@ -22,6 +22,7 @@ OPERATOR_ORIGINS = frozenset({"api", "cli", "csr", "renewal"})
 """Ways in which people with an account ask. Every other origin is a protocol's."""
 
 ISSUER_EXPIRED = "issuer-expired"
+ISSUER_REVOKED = "issuer-revoked"
 
 _BY_HAND = frozenset({"api", "cli", "csr"})
 
@@ -49,8 +50,11 @@ def check_permission(profile: Profile, actor: Actor) -> None:
         )
 
 
-def check_usable(ca: CaView) -> None:
-    """The gate for every signature of an authority. Raises ``CaOffline`` or ``Conflict``."""
+def check_in_service(ca: CaView) -> None:
+    """Offline and inactive authorities sign nothing, not even for themselves.
+
+    Raises ``CaOffline`` or ``Conflict``.
+    """
     if ca.offline:
         raise CaOffline(
             f"The authority {ca.name!r} is offline; nothing can be signed with its key.",
@@ -60,6 +64,11 @@ def check_usable(ca: CaView) -> None:
         raise Conflict(
             f"The authority {ca.name!r} is not active.", hint="Activate it or choose another."
         )
+
+
+def check_usable(ca: CaView) -> None:
+    """The gate for every signature of an authority. Raises ``CaOffline`` or ``Conflict``."""
+    check_in_service(ca)
     if ca.key is None:
         raise Conflict(
             f"UCM has no private key of the authority {ca.name!r}; it was imported without one.",
@@ -123,6 +132,14 @@ def denials(
             f"A key of the kind {spec.value} is not allowed by {profile.name!r}.",
             f"Use one of {allowed}.",
             "/key_type",
+        )
+    if issuer is not None and issuer.revoked is not None:
+        yield Denial(
+            ISSUER_REVOKED,
+            f"The certificate of the authority {issuer.revoked!r} is revoked; nobody would trust "
+            "what is issued below it (RFC 5280 6.1.3 a 3).",
+            "Choose another authority, or have this one certified anew.",
+            "/ca_id",
         )
     if issuer is not None and not issuer.ca.not_before <= now < issuer.ca.not_after:
         yield Denial(

@@ -12,7 +12,7 @@ from ucm.api.errors import Conflict, NotFound
 from ucm.api.keys import KeyPurpose, KeyRef
 from ucm.api.views import CaPublication, CaView, PublicationUrls
 from ucm.store import tables
-from ucm.store.certificates import CertificateRepository
+from ucm.store.certificates import REVOKED, CertificateRepository
 from ucm.store.prepared import Prepared
 from ucm.store.scope import Repository, Scope
 
@@ -52,11 +52,14 @@ class CaStanding:
     offline: bool
     key_id: int | None
     certificate_id: int
+    revoked: bool
 
     def is_of(self, ca: CaView) -> bool:
         """Whether the view is still as the row is."""
         key_id = None if ca.key is None else ca.key.id
-        return self == CaStanding(ca.version, ca.is_active, ca.offline, key_id, ca.certificate_id)
+        return self == CaStanding(
+            ca.version, ca.is_active, ca.offline, key_id, ca.certificate_id, ca.revoked
+        )
 
 
 class CaRepository(Repository):
@@ -96,7 +99,8 @@ class CaRepository(Repository):
         row = _STANDING.first(self._scope, {"id": ca_id})
         if row is None:
             raise NotFound(f"There is no authority with the id {ca_id}.")
-        return CaStanding(*row)
+        *columns, revocation = row
+        return CaStanding(*columns, revoked=revocation == REVOKED)
 
     def find(self, ca_id: int) -> CaView | None:
         """The authority, if it exists."""
@@ -225,9 +229,11 @@ class CaRepository(Repository):
         values = dict(row._mapping)
         publication = CaPublication(**{name: values.pop(name) for name in _PUBLICATION})
         key_id = values.pop("key_id")
+        revoked = values.pop("revocation") == REVOKED
         return CaView(
             certificate=self._scope.parsed.parse(row.der),
             key=None if key_id is None else KeyRef(key_id, KeyPurpose.CA),
+            revoked=revoked,
             publication=publication,
             urls=_urls(publication, refid=row.refid),
             **values,
@@ -254,10 +260,13 @@ _SELECT: Select[Any] = select(
     _own.subject,
     _own.not_before,
     _own.not_after,
+    _own.revocation,
 ).join_from(tables.ca, tables.certificate, _t.certificate_id == _own.id)
 _SELECT_ONE = _SELECT.where(_t.id == bindparam("id"))
 _STANDING = Prepared(
-    select(_t.version, _t.is_active, _t.offline, _t.key_id, _t.certificate_id).where(
-        _t.id == bindparam("id")
+    select(
+        _t.version, _t.is_active, _t.offline, _t.key_id, _t.certificate_id, _own.revocation
     )
+    .join_from(tables.ca, tables.certificate, _t.certificate_id == _own.id)
+    .where(_t.id == bindparam("id"))
 )

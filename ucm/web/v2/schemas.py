@@ -280,7 +280,7 @@ class CaItem(NameFields):
     is_root: bool
     type: Literal["root", "intermediate"]
     is_active: bool
-    status: Literal["active", "inactive", "offline", "expired"]
+    status: Literal["active", "inactive", "offline", "expired", "revoked"]
     certs: int
     key_type: str
     hash_algorithm: str

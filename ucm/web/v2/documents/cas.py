@@ -95,6 +95,8 @@ def ca_detail_json(
 
 
 def _status(view: CaView, now: datetime) -> str:
+    if view.revoked:
+        return "revoked"
     if view.offline:
         return "offline"
     if not view.is_active:
