@@ -17,8 +17,9 @@ from ucm.api.actor import Actor
 from ucm.api.errors import KeyUnavailable
 from ucm.api.keys import KeyPurpose, KeySpec, SignatureScheme
 from ucm.domain.audit_actions import is_core_action
+from ucm.domain.sealing import OwnedSealer
 from ucm.runtime.clock import SystemClock, SystemIds
-from ucm.services.encryption import EncryptionService
+from ucm.services.encryption import EncryptionService, SealOwners
 from ucm.services.keys import KeyService
 from ucm.services.masterkey import KeyPlaces, MasterKeyService
 from ucm.services.rotation import KeyRotation
@@ -53,10 +54,14 @@ class Installation:
             ),
             uow=self.uow,
         )
-        self.backend = SoftKeyBackend(self.master_key.keyring)
+        self.sealer = OwnedSealer(self.master_key.keyring, "softkeys")
+        self.backend = SoftKeyBackend(self.sealer)
         self.keys = KeyService(uow=self.uow, backends=self._backend)
         self.encryption = EncryptionService(
-            uow=self.uow, master_key=self.master_key, open_record=self.keys.open_record
+            uow=self.uow,
+            master_key=self.master_key,
+            open_record=self.keys.open_record,
+            owners=SealOwners(of_backend=self._owner, of_table=self._owner),
         )
         self.rotation = KeyRotation(
             uow=self.uow,
@@ -70,6 +75,11 @@ class Installation:
         if kind != self.backend.kind:
             raise KeyUnavailable(f"no backend {kind}")
         return self.backend
+
+    def _owner(self, kind):
+        if kind not in ("softkeys", "acme_account"):
+            raise KeyUnavailable(f"no plugin for {kind}")
+        return kind.partition("_")[0]
 
     def start(self):
         self.master_key.start()
@@ -91,7 +101,7 @@ class Installation:
 
     def use_every_key(self):
         """Sign with every stored key, afresh from its sealed text; return how many there are."""
-        backend = SoftKeyBackend(self.master_key.keyring, cache_size=0)
+        backend = SoftKeyBackend(self.sealer, cache_size=0)
         stored = self.stored()
         for key in stored:
             with backend.open(key.record) as opened:

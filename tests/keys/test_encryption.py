@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from sqlalchemy import text
+from sqlalchemy import Column, Integer, MetaData, Table, Text, select, text
 
 from ucm.api.actor import Actor
 from ucm.api.errors import Conflict, KeyUnavailable, SafeMode
 from ucm.api.keys import KeyPurpose, KeyRecord, KeySpec
+from ucm.domain.sealing import OwnedSealer
 from ucm.testing.contracts.key_backend import secret_forms
 
 ACTOR = Actor.system("test")
@@ -194,3 +195,27 @@ def test_a_generated_key_is_new_and_kept_nowhere(here):
     key = here.encryption.generate_key()
     assert key != here.encryption.generate_key()
     assert key.reveal() not in here.data_file.read_text()
+
+
+def test_plain_secrets_of_a_plugins_table_are_sealed_for_that_plugin(here):
+    table, orphan = (
+        Table(name, MetaData(), Column("id", Integer, primary_key=True), Column("secret", Text))
+        for name in ("acme_account", "gone_account")
+    )
+    keyring = here.master_key.keyring
+    with here.uow.begin(ACTOR) as tx:
+        for each in (table, orphan):
+            each.create(tx.session.connection())
+            tx.session.execute(
+                each.insert(),
+                [{"id": 1, "secret": keyring.seal(b"x")}, {"id": 2, "secret": "hunter2"}],
+            )
+    result = here.encryption.encrypt_all(dry_run=False, actor=ACTOR)
+    assert result.encrypted == 1
+    assert result.errors == ("gone_account.secret, row 2: no plugin for gone_account",)
+    with here.uow.read() as reader:
+        sealed = reader.session.execute(select(table.c.secret).where(table.c.id == 2)).scalar_one()
+    assert OwnedSealer(keyring, "acme").unseal(sealed) == b"hunter2"
+    with here.uow.begin(ACTOR) as tx:
+        table.drop(tx.session.connection())
+        orphan.drop(tx.session.connection())

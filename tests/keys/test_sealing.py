@@ -7,9 +7,9 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucm.api.errors import Invalid, KeyUnavailable, SafeMode
+from ucm.api.errors import Forbidden, Invalid, KeyUnavailable, SafeMode
 from ucm.api.services import Sealer
-from ucm.domain.sealing import Keyring, MasterKey, MasterKeys, is_sealed
+from ucm.domain.sealing import Keyring, MasterKey, MasterKeys, OwnedSealer, is_sealed
 
 
 @pytest.fixture
@@ -133,3 +133,16 @@ def test_the_keyring_asks_for_the_keys_at_every_use(keys):
     now[0] = keys.preceded_by(MasterKey.generate())
     assert ring.unseal(sealed) == b"secret"
     assert not keys.opens(ring.seal(b"later"))
+
+
+def test_a_seal_opens_for_its_owner_only():
+    now = MasterKeys([MasterKey.generate()])
+    core: Sealer = Keyring(sealing=lambda: now, unsealing=lambda: now)
+    acme: Sealer = OwnedSealer(core, "acme")
+    other: Sealer = OwnedSealer(core, "acme2")
+    sealed = acme.seal(b"secret")
+    assert acme.unseal(sealed) == b"secret"
+    for stranger, text in ((other, sealed), (acme, other.seal(b"x")), (acme, core.seal(b"x"))):
+        with pytest.raises(Forbidden, match="was not sealed by the plugin"):
+            stranger.unseal(text)
+    assert acme.unseal(now.reseal(sealed)) == b"secret", "a rotation keeps the owner"

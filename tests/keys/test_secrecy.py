@@ -113,7 +113,7 @@ def test_errors_about_keys_do_not_quote_them(install):
         lambda: here.keys.take(pkcs8[:-1], label="x"),
         lambda: here.keys.take(pkcs8 + b"\x00", label="x"),
         lambda: here.backend.export_key(
-            dataclasses.replace(record, sealed=here.master_key.keyring.seal(pkcs8[:-1]))
+            dataclasses.replace(record, sealed=here.sealer.seal(pkcs8[:-1]))
         ),
         lambda: here.backend.export_key(dataclasses.replace(record, sealed=pkcs8.hex())),
         lambda: here.backend.export_key(dataclasses.replace(record, spec=KeySpec.ED25519)),

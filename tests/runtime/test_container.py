@@ -238,6 +238,17 @@ def test_a_plugin_cannot_open_a_ca_key(ucm_installation):
         pass  # a reference that lies about the purpose
 
 
+def test_a_plugin_cannot_unseal_what_others_sealed(ucm_installation):
+    uses, other = Uses(), Uses("other")
+    container = ucm_installation.start(plugins={"probe": uses, "other": other})
+    ca = a_ca().made_in(container)
+    sealed_ca_key = container.keys.record(ca.key).sealed
+    for text in (sealed_ca_key, container.sealer.seal(b"core"), other.ctx.sealer.seal(b"other")):
+        with pytest.raises(Forbidden, match="not sealed by the plugin 'probe'"):
+            uses.ctx.sealer.unseal(text)
+    assert uses.ctx.sealer.unseal(uses.ctx.sealer.seal(b"own")) == b"own"
+
+
 def test_a_plugin_uses_its_own_keys(ucm_installation):
     uses = Uses()
     ucm_installation.start(plugins={"probe": uses})

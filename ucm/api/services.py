@@ -55,7 +55,7 @@ class Ids(Protocol):
 
 class Sealer(Protocol):
     """Seals secrets for the database under the master key.
-    Raises ``SafeMode`` when there is none.
+    Raises ``SafeMode`` when there is none. A plugin's sealer unseals what it sealed itself.
     """
 
     def seal(self, secret: bytes) -> str:
@@ -64,7 +64,8 @@ class Sealer(Protocol):
 
     def unseal(self, sealed: str) -> bytes:
         """The secret. Raises ``SafeMode`` when there is no right master key, ``KeyUnavailable``
-        when this one text is damaged or was sealed under another key.
+        when this one text is damaged or was sealed under another key, ``Forbidden`` when the core
+        or another plugin sealed it.
         """
         ...
 

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterable
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from ucm.api.errors import Invalid, KeyUnavailable
+from ucm.api.errors import Forbidden, Invalid, KeyUnavailable
+from ucm.api.services import Sealer
 
 PREFIX = "ENC:"
 """What every sealed text starts with."""
+
+_OWNED = b"ucm sealed for\0"
 
 
 def is_sealed(text: str) -> bool:
@@ -191,3 +194,38 @@ class Keyring:
     def unseal(self, sealed: str) -> bytes:
         """The secret. Raises `SafeMode`, or `KeyUnavailable` when this one text does not open."""
         return self._unsealing().unseal(sealed)
+
+
+class OwnedSealer:
+    """Implements `ucm.api.services.Sealer` for one plugin, over the core's own sealer.
+
+    The owner's name is sealed together with the secret, so neither the core's secrets nor another
+    plugin's open here, and a rotation of the master key, which seals the whole again, keeps the
+    name. The core seals its own secrets without one.
+    """
+
+    __slots__ = ("_owner", "_prefix", "_sealer")
+
+    def __init__(self, sealer: Sealer, owner: str) -> None:
+        self._sealer = sealer
+        self._owner = owner
+        self._prefix = _OWNED + owner.encode() + b"\0"
+
+    def __repr__(self) -> str:
+        return f"<sealer of {self._owner}>"
+
+    def seal(self, secret: bytes) -> str:
+        """`ENC:` and a Fernet token. Raises `SafeMode`."""
+        return self._sealer.seal(self._prefix + secret)
+
+    def unseal(self, sealed: str) -> bytes:
+        """The secret. Raises `Forbidden` when another owner sealed it, and what the core's sealer
+        raises.
+        """
+        secret = self._sealer.unseal(sealed)
+        if not secret.startswith(self._prefix):
+            raise Forbidden(
+                f"This secret was not sealed by the plugin {self._owner!r}.",
+                hint="A plugin unseals what its own ctx.sealer sealed, and nothing else.",
+            )
+        return secret[len(self._prefix) :]

@@ -17,7 +17,7 @@ from ucm.api.services import Clock, Ids
 from ucm.domain.audit_actions import CORE_AUDIT_ACTIONS
 from ucm.domain.passwords import PasswordHasher, PasswordRules
 from ucm.domain.rbac import Roles
-from ucm.domain.sealing import Keyring
+from ucm.domain.sealing import Keyring, OwnedSealer
 from ucm.domain.settings import GeneralSettings
 from ucm.issuance.custody import Custody
 from ucm.issuance.lint import Linter
@@ -52,7 +52,7 @@ from ucm.services.cas import AuthorityService
 from ucm.services.certificates import CertificateService
 from ucm.services.csrs import CsrService
 from ucm.services.database import DatabaseService
-from ucm.services.encryption import EncryptionService
+from ucm.services.encryption import EncryptionService, SealOwners
 from ucm.services.health import HealthService
 from ucm.services.https import ServerCertificateService
 from ucm.services.jobs import JobService
@@ -247,7 +247,7 @@ def build_container(
             certificates=container.certificates,
             cas=container.cas,
             keys=partial(PluginKeys, container.keys),
-            sealer=master_key.keyring,
+            sealer=partial(OwnedSealer, master_key.keyring),
             settings=settings,
             dispatcher=host.dispatcher,
             public_url=lambda: settings.general().base_url or boot.public_base(),
@@ -352,7 +352,10 @@ def _construct(
         overview=OverviewService(uow=uow, clock=clock),
         jobs=jobs,
         encryption=EncryptionService(
-            uow=uow, master_key=core.master_key, open_record=keys.open_record
+            uow=uow,
+            master_key=core.master_key,
+            open_record=keys.open_record,
+            owners=SealOwners(of_backend=host.owner_of_backend, of_table=host.owner_of_table),
         ),
         rotation=KeyRotation(uow=uow, master_key=core.master_key, clock=clock),
         health=health,

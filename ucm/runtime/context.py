@@ -36,7 +36,8 @@ class ContextMaker:
     cas: CertificateAuthorities
     keys: Callable[[str], Keys]
     """The keys of the plugin with that name."""
-    sealer: Sealer
+    sealer: Callable[[str], Sealer]
+    """Seals and unseals for the plugin with that name and for no other."""
     settings: SettingsRegistry
     dispatcher: Dispatcher
     public_url: Callable[[], str]
@@ -59,7 +60,7 @@ class ContextMaker:
             certificates=self.certificates,
             cas=self.cas,
             keys=self.keys(manifest.name),
-            sealer=self.sealer,
+            sealer=self.sealer(manifest.name),
             ask_others=partial(_ask_others, self.dispatcher, plugin),
             url_for_public=lambda path: self.public_url() + path,
             url_for_public_http=lambda path: self.public_http_url() + path,

@@ -168,12 +168,31 @@ class PluginHost:
 
     def key_backend(self, kind: str) -> KeyBackend:
         """The backend of that kind. Raises ``KeyUnavailable`` when no running plugin brings it."""
+        return self._backend_and_owner(kind)[0]
+
+    def owner_of_backend(self, kind: str) -> str:
+        """The plugin that brings the backend of that kind. Raises as ``key_backend``."""
+        return self._backend_and_owner(kind)[1]
+
+    def owner_of_table(self, table: str) -> str:
+        """The running plugin that owns a table. Raises ``KeyUnavailable`` when there is none."""
+        prefix = table.partition("_")[0] + "_"
+        for plugin in self.registry:
+            manifest = plugin.manifest
+            if plugin.state is State.RUNNING and manifest and manifest.table_prefix == prefix:
+                return plugin.name
+        raise KeyUnavailable(
+            f"No running plugin owns the table {table!r}.",
+            hint="Enable the plugin that made it.",
+        )
+
+    def _backend_and_owner(self, kind: str) -> tuple[KeyBackend, str]:
         for plugin in self.registry:
             if plugin.state is not State.RUNNING:
                 continue
             for backend in plugin.contributions.key_backends:
                 if backend.kind == kind:
-                    return backend
+                    return backend, plugin.name
         raise KeyUnavailable(
             f"No running plugin offers the key backend {kind!r}.",
             hint="See /api/v2/plugins for the state of the plugin that should; keys stay where "

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ucm.api.actor import Actor
-from ucm.api.errors import Conflict, Invalid, UcmError
+from ucm.api.errors import Conflict, Invalid, KeyUnavailable, UcmError
 from ucm.api.keys import KeyRecord, SigningKey
-from ucm.api.services import Target
-from ucm.domain.sealing import MasterKey, is_sealed
+from ucm.api.services import Sealer, Target
+from ucm.domain.sealing import MasterKey, OwnedSealer, is_sealed
 from ucm.services.masterkey import MasterKeyService, MasterKeyState
 from ucm.store import sealed
 from ucm.store.sealed import SealedColumn, SealedValue
@@ -24,7 +24,20 @@ BATCH = 200
 _KEY_COLUMN = "core_key.sealed"
 _CANARY_COLUMN = "core_secret_canary.sealed"
 
+_CORE_TABLES = "core_"
+
 OpenRecord = Callable[[KeyRecord], AbstractContextManager[SigningKey]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SealOwners:
+    """The plugin that seals for a key backend (by its kind) and for a table of its own.
+
+    Both raise `KeyUnavailable` when no plugin that runs does.
+    """
+
+    of_backend: Callable[[str], str]
+    of_table: Callable[[str], str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,14 +82,22 @@ def batches(uow: UnitOfWork, column: SealedColumn) -> Iterator[list[SealedValue]
 
 
 class EncryptionService:
-    """`open_record` opens a key by its record, to tell a key from rubbish before it is sealed."""
+    """`open_record` opens a key by its record, to tell a key from rubbish before it is sealed;
+    `owners` say for whom it is sealed.
+    """
 
     def __init__(
-        self, *, uow: UnitOfWork, master_key: MasterKeyService, open_record: OpenRecord
+        self,
+        *,
+        uow: UnitOfWork,
+        master_key: MasterKeyService,
+        open_record: OpenRecord,
+        owners: SealOwners,
     ) -> None:
         self._uow = uow
         self._master_key = master_key
         self._open_record = open_record
+        self._owners = owners
 
     def status(self) -> EncryptionStatus:
         """The state of the master key and of every column that holds secrets."""
@@ -160,19 +181,31 @@ class EncryptionService:
         return keys.render()
 
     def _seal(self, column: SealedColumn, value: SealedValue) -> str:
-        seal = self._master_key.keyring.seal
         if column.name != _KEY_COLUMN:
-            return seal(value.text.encode())
-        text = seal(_key_bytes(value.text))
+            return self._seal_as_it_is(column, value)
         try:
             with self._uow.read() as reader:
                 stored = reader.keys.get(int(value.key[0]))
+            owner = self._owners.of_backend(stored.record.backend)
+            text = self._sealer_of(owner).seal(_key_bytes(value.text))
             with self._open_record(dataclasses.replace(stored.record, sealed=text)):
                 return text
         except UcmError as error:
             raise UnusableValue(
                 f"{_place(column, value)}: neither sealed nor a usable private key: {error.detail}"
             ) from None
+
+    def _seal_as_it_is(self, column: SealedColumn, value: SealedValue) -> str:
+        sealer: Sealer = self._master_key.keyring
+        if not column.table.name.startswith(_CORE_TABLES):
+            try:
+                sealer = self._sealer_of(self._owners.of_table(column.table.name))
+            except KeyUnavailable as unavailable:
+                raise UnusableValue(f"{_place(column, value)}: {unavailable.detail}") from None
+        return sealer.seal(value.text.encode())
+
+    def _sealer_of(self, owner: str) -> OwnedSealer:
+        return OwnedSealer(self._master_key.keyring, owner)
 
     def _store(
         self, column: SealedColumn, ready: list[tuple[SealedValue, str]], *, actor: Actor
