@@ -188,6 +188,8 @@ def a_full_request():
             excluded_subtrees=(x509.DirectoryName(build_subject([("O", "Y")])),),
             policy_oids=("1.2.3",),
             sia_urls=("http://x/",),
+            digest="sha384",
+            named_urls=True,
         ),
         key=KeyRef(5, KeyPurpose.SUBJECT),
         renews=8,

@@ -96,6 +96,10 @@ class CAParameters:
     key_usage: frozenset[str] = frozenset({"keyCertSign", "cRLSign"})
     extended_key_usage: tuple[str, ...] = ()
     sia_urls: tuple[str, ...] = ()
+    digest: str = "auto"
+    """With which hash the new authority will sign; its certificate is its issuer's matter."""
+    named_urls: bool = False
+    """Whether the new authority's publications are found under its name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

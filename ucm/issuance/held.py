@@ -177,6 +177,8 @@ def _dump_ca(parameters: CAParameters | None) -> _Json | None:
         "key_usage": sorted(parameters.key_usage),
         "extended_key_usage": list(parameters.extended_key_usage),
         "sia_urls": list(parameters.sia_urls),
+        "digest": parameters.digest,
+        "named_urls": parameters.named_urls,
     }
 
 

@@ -32,7 +32,7 @@ from ucm.api.issuance import (
 from ucm.api.keys import KeyPurpose
 from ucm.api.names import subject_text
 from ucm.api.publickeys import spki_der
-from ucm.api.services import Clock, Ids, OnStored, Target
+from ucm.api.services import Clock, Ids, OnStored, Target, Transaction
 from ucm.api.views import CertificateView
 from ucm.api.x509 import serial_text
 from ucm.issuance import drafting, held, policy, records, revocation
@@ -52,6 +52,8 @@ from ucm.store.requests import (
     NewHeldRequest,
 )
 from ucm.store.uow import Reader, StoreTransaction, UnitOfWork
+
+Adopt = Callable[[Transaction, IssuedCertificate, IssuanceRequest], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +116,8 @@ class Pipeline:
     clock: Clock
     ids: Ids
     extensions: Callable[[], Iterable[ExtensionKind]] = tuple
+    adopt: Adopt | None = None
+    """Runs in the unit that stores what was resumed: who asked is not there to claim it."""
     _issuers: Issuers = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -178,11 +182,23 @@ class Pipeline:
                     waiting=row,
                     resumed_by=actor.name,
                 )
-                return self._run(case, on_stored=on_stored)
+                return self._run(case, on_stored=self._adopting(request, on_stored))
         except (PolicyDenied, LintFailed) as error:
             with self.uow.begin(actor) as tx:
                 tx.requests.resolve(row.id, state=FAILED, reason=error.detail)
             raise
+
+    def _adopting(self, request: IssuanceRequest, on_stored: OnStored | None) -> OnStored | None:
+        adopt = self.adopt
+        if adopt is None:
+            return on_stored
+
+        def stored(tx: Transaction, issued: IssuedCertificate) -> None:
+            adopt(tx, issued, request)
+            if on_stored is not None:
+                on_stored(tx, issued)
+
+        return stored
 
     def reject(self, request_id: int, *, actor: Actor, reason: str) -> None:
         """Decide against a held request. Raises ``NotFound``, ``Conflict`` when it was decided."""

@@ -298,6 +298,7 @@ def _construct(
         clock=clock,
         ids=ids,
         extensions=lambda: host.contributions.extensions,
+        adopt=lambda tx, issued, request: cas.adopt_resumed(tx, issued, request),
     )
     cas = AuthorityService(uow=uow, issuance=issuance, keys=keys, clock=clock, ids=ids)
     hasher = hasher or PasswordHasher()

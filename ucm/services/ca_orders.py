@@ -132,6 +132,8 @@ def parameters_of(order: CaOrder) -> CAParameters:
         key_usage=_usages(order),
         extended_key_usage=_purposes(order),
         sia_urls=order.sia_urls,
+        digest=order.digest,
+        named_urls=order.named_urls,
     )
 
 

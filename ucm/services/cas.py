@@ -10,10 +10,11 @@ from typing import Any
 from cryptography import x509
 
 from ucm.api.actor import Actor
-from ucm.api.errors import Conflict, Forbidden, Invalid, UcmError, Unsupported
+from ucm.api.errors import CaOffline, Conflict, Forbidden, Invalid, UcmError, Unsupported
 from ucm.api.events import CaCreated, CaDeleted, CaUpdated
-from ucm.api.issuance import Held, IssuanceRequest, IssuedCertificate
+from ucm.api.issuance import CAParameters, Held, IssuanceRequest, IssuedCertificate
 from ucm.api.keys import KeyRef
+from ucm.api.names import common_names
 from ucm.api.publickeys import accepted_spec
 from ucm.api.services import Clock, Ids, Issuance, Target, Transaction
 from ucm.api.views import CaPublication, CaView, CertificateView
@@ -37,6 +38,8 @@ from ucm.services.orders import DEFAULT_KEY, MadeKey, make_key, origin_of
 from ucm.store.cas import NewCa
 from ucm.store.uow import Repositories, StoreTransaction, UnitOfWork
 
+UNNAMED = "authority"
+_CLAIMED_HERE = frozenset({"api", "cli", "renewal"})
 _PUBLISHED = ("cdp", "ocsp", "aia_ca_issuers")
 
 
@@ -143,7 +146,7 @@ class AuthorityService:
         """
         check_place(order)
         spec = key_spec_of(order)
-        name = order.subject.common_name or "authority"
+        name = order.subject.common_name or UNNAMED
         # Wishes are checked with a key that costs nothing before the real one is made.
         origin = origin_of(actor)
         ca_request_of(order, origin=origin, key=None)
@@ -154,7 +157,8 @@ class AuthorityService:
         made: list[int] = []
 
         def stored(tx: Transaction, issued: IssuedCertificate) -> None:
-            made.append(self.adopt_issued(store_of(tx), issued, name=name, order=order))
+            parameters = request.ca_parameters
+            made.append(self.adopt_issued(store_of(tx), issued, name=name, parameters=parameters))
 
         self._issue(request, actor=actor, key=key, stored=stored)
         return self.one(made[0])
@@ -165,11 +169,12 @@ class AuthorityService:
         issued: IssuedCertificate,
         *,
         name: str,
-        order: CaOrder | None = None,
+        parameters: CAParameters | None = None,
     ) -> int:
         """Make an authority of a CA certificate that was just stored; returns its id."""
         certificate = tx.certificates.get(issued.id)
-        named = order is not None and order.named_urls
+        parameters = parameters or CAParameters()
+        named = parameters.named_urls
         ca_id = tx.cas.add(
             NewCa(
                 refid=self._ids.new_id(),
@@ -177,7 +182,7 @@ class AuthorityService:
                 certificate_id=issued.id,
                 parent_id=issued.ca_id,
                 key=certificate.key,
-                digest=order.digest if order else "auto",
+                digest=parameters.digest,
                 path_length=_path_length(certificate),
                 publication=CaPublication(named_urls=named),
                 url_slug=_free_slug(tx, name) if named else None,
@@ -212,20 +217,35 @@ class AuthorityService:
         request = renewal_request_of(ca, order, key=key)
 
         def stored(tx: Transaction, issued: IssuedCertificate) -> None:
-            store = store_of(tx)
-            certificate = store.certificates.get(issued.id)
-            store.cas.set_certificate(
-                ca.id,
-                certificate_id=issued.id,
-                key=certificate.key,
-                path_length=_path_length(certificate),
-            )
-            target = Target("ca", ca.id, ca.name)
-            store.audit("ca_renewed", target=target, serial=issued.serial, new_key=order.new_key)
-            store.emit(CaUpdated(ca_id=ca.id, changed=("certificate",)))
+            _set_renewed(store_of(tx), ca, issued)
 
         self._issue(request, actor=actor, key=key, stored=stored)
         return self.one(ca.id)
+
+    def adopt_resumed(
+        self, tx: Transaction, issued: IssuedCertificate, request: IssuanceRequest
+    ) -> None:
+        """Finish the creation or renewal of an authority that waited for a decision: whoever asked
+        got their answer long ago. Leaves alone what is claimed elsewhere: end-entity certificates,
+        stored signing requests, and what plugins ask for.
+
+        Raises ``Conflict`` when the authority was renewed or deleted meanwhile.
+        """
+        if request.ca_parameters is None or request.origin.kind not in _CLAIMED_HERE:
+            return
+        store = store_of(tx)
+        if request.renews is None:
+            names = common_names(request.subject) if request.subject is not None else ()
+            name = names[0] if names else UNNAMED
+            self.adopt_issued(store, issued, name=name, parameters=request.ca_parameters)
+            return
+        ca = store.cas.by_certificate(request.renews)
+        if ca is None:
+            raise Conflict(
+                "The authority was renewed otherwise or deleted while its renewal waited.",
+                hint="The certificate is kept as issued_unclaimed; revoke it if it is not needed.",
+            )
+        _set_renewed(store, ca, issued)
 
     def import_authority(self, order: ImportOrder, *, actor: Actor) -> ListedCa:
         """Take in an authority made elsewhere. Raises ``Invalid``, ``Conflict``, ``TooLarge``."""
@@ -246,6 +266,7 @@ class AuthorityService:
         if isinstance(result, Held):
             raise Conflict(
                 f"The request waits for a decision: {result.reason}.",
+                hint="When it is approved, GET /api/v2/cas shows what was asked for.",
                 extra={"approval_id": result.request_id},
             )
 
@@ -352,6 +373,19 @@ def _keys_of(reader: Repositories, ca: CaView) -> set[KeyRef]:
             keys.add(certificate.key)
         following = certificate.renews
     return keys
+
+
+def _set_renewed(tx: StoreTransaction, ca: CaView, issued: IssuedCertificate) -> None:
+    certificate = tx.certificates.get(issued.id)
+    tx.cas.set_certificate(
+        ca.id,
+        certificate_id=issued.id,
+        key=certificate.key,
+        path_length=_path_length(certificate),
+    )
+    target = Target("ca", ca.id, ca.name)
+    tx.audit("ca_renewed", target=target, serial=issued.serial, new_key=certificate.key != ca.key)
+    tx.emit(CaUpdated(ca_id=ca.id, changed=("certificate",)))
 
 
 def _one(reader: Repositories, ca_id: int) -> ListedCa:

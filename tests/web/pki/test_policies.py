@@ -11,6 +11,7 @@ from cryptography.fernet import Fernet
 
 from ucm.api import Actor, PluginManifest, hookimpl
 from ucm.api.actor import ActorKind
+from ucm.api.errors import Conflict
 from ucm.api.issuance import (
     CertificateDraft,
     Denial,
@@ -42,7 +43,7 @@ class House:
         names = str(request.subject.rfc4514_string() if request.subject else "")
         if "forbidden" in names:
             return [Denial("house-rule", "This name is not for us.", "Choose another.", "/cn")]
-        asks = "held" in names or request.origin.kind == "csr"
+        asks = "held" in names.lower() or request.origin.kind == "csr"
         return [Hold("two people must agree", "house")] if asks and self.undecided else None
 
     @hookimpl
@@ -120,6 +121,85 @@ def test_a_held_request_is_claimed_after_the_decision(house):
     signed = api.post(f"{path}/sign", {"ca_id": house.ca}).json["data"]
     assert api.get("/api/v2/certificates").json["meta"]["total"] == 1
     assert api.get(path).json["data"]["certificate_id"] == signed["id"]
+
+
+def test_a_held_authority_is_there_once_it_is_approved(house):
+    api = house.api
+    body = {
+        "common_name": "Held Issuing",
+        "parent_id": house.ca,
+        "key_type": "EC-P256",
+        "digest": "sha512",
+        "named_urls": True,
+        "path_length": 0,
+    }
+    answer = api.post("/api/v2/cas", body)
+    assert (answer.status_code, answer.json["hint"][:8]) == (409, "When it "), answer.json
+    assert [ca["name"] for ca in api.get("/api/v2/cas").json["data"]] == ["Root"]
+    house.plugin.undecided = False
+    approver = Actor.system("test")
+    issued = house.container.issuance.resume(answer.json["approval_id"], actor=approver)
+    assert issued.claimed
+    (made,) = (c for c in house.container.cas.all() if c.name == "Held Issuing")
+    assert (made.certificate_id, made.parent_id) == (issued.id, house.ca)
+    assert (made.digest, made.path_length, made.publication.named_urls) == ("sha512", 0, True)
+    assert made.url_slug == "held-issuing"
+    leaf = api.post("/api/v2/certificates", {"ca_id": made.id, "cn": "a.example"})
+    assert leaf.status_code == 201, leaf.json
+    assert house.container.issuance.resume(answer.json["approval_id"], actor=approver) == issued
+    assert len(house.container.cas.all()) == 2
+
+
+def test_a_held_root_is_signed_by_the_key_that_waited_with_it(house):
+    body = {"common_name": "Held Root", "key_type": "EC-P256"}
+    answer = house.api.post("/api/v2/cas", body)
+    assert answer.status_code == 409
+    house.plugin.undecided = False
+    house.container.issuance.resume(answer.json["approval_id"], actor=Actor.system("test"))
+    (made,) = (c for c in house.container.cas.all() if c.name == "Held Root")
+    assert made.is_root
+    made.certificate.verify_directly_issued_by(made.certificate)
+    leaf = house.api.post("/api/v2/certificates", {"ca_id": made.id, "cn": "a.example"})
+    assert leaf.status_code == 201, leaf.json
+
+
+@pytest.fixture
+def held_ca(house):
+    """An authority whose renewal is held."""
+    house.plugin.undecided = False
+    body = {"common_name": "Held CA", "parent_id": house.ca, "key_type": "EC-P256"}
+    made = house.api.post("/api/v2/cas", body)
+    assert made.status_code == 201, made.json
+    house.plugin.undecided = True
+    return made.json["data"]["id"]
+
+
+@pytest.mark.parametrize("new_key", [False, True])
+def test_a_held_renewal_takes_effect_once_it_is_approved(house, held_ca, new_key):
+    before = house.container.cas.get(held_ca)
+    answer = house.api.post(f"/api/v2/cas/{held_ca}/renew", {"new_key": new_key})
+    assert answer.status_code == 409, answer.json
+    assert house.container.cas.get(held_ca).certificate_id == before.certificate_id
+    house.plugin.undecided = False
+    resume = house.container.issuance.resume
+    issued = resume(answer.json["approval_id"], actor=Actor.system("test"))
+    after = house.container.cas.get(held_ca)
+    assert after.certificate_id == issued.id
+    assert (after.key != before.key) is new_key
+    leaf = house.api.post("/api/v2/certificates", {"ca_id": held_ca, "cn": "a.example"})
+    assert leaf.status_code == 201, leaf.json
+    (row,) = house.api.get("/api/v2/audit/logs?action=ca_renewed").json["data"]
+    assert row["details"]["new_key"] is new_key
+
+
+def test_a_held_renewal_does_not_undo_a_later_one(house, held_ca):
+    answer = house.api.post(f"/api/v2/cas/{held_ca}/renew", {})
+    house.plugin.undecided = False
+    assert house.api.post(f"/api/v2/cas/{held_ca}/renew", {}).status_code == 200
+    current = house.container.cas.get(held_ca).certificate_id
+    with pytest.raises(Conflict, match="renewed otherwise"):
+        house.container.issuance.resume(answer.json["approval_id"], actor=Actor.system("test"))
+    assert house.container.cas.get(held_ca).certificate_id == current
 
 
 def test_revocation_can_be_refused(house):
