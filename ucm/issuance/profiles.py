@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -109,10 +110,13 @@ class Profiles:
     def resolve(self, wanted: str | int | Profile, *, templates: Templates) -> Profile:
         """A profile as given, a built-in or a plugin's by its name, else a template by id or name.
 
-        Raises ``NotFound``, and ``Conflict`` for a template that is not active.
+        A given profile that names its template (a renewal) stays within it. Raises ``NotFound``,
+        and ``Conflict`` for a template that is not active.
         """
         if isinstance(wanted, Profile):
-            return wanted
+            if wanted.template_id is None:
+                return wanted
+            return _within(wanted, self._of(templates.get(wanted.template_id)))
         if isinstance(wanted, int):
             return self._of(templates.get(wanted))
         found = BUILT_IN.get(wanted)
@@ -140,6 +144,18 @@ class Profiles:
             made = profile_of(template)
             self._made[template.id] = (template.version, made)
         return made
+
+
+def _within(profile: Profile, template: Profile) -> Profile:
+    """The profile with what the template says about keys, lifetime, digest and subject."""
+    return replace(
+        profile,
+        key_types=template.key_types,
+        default_validity=min(profile.default_validity, template.max_validity),
+        max_validity=template.max_validity,
+        digest=template.digest,
+        pinned_subject=template.pinned_subject,
+    )
 
 
 def profile_of(template: TemplateView) -> Profile:

@@ -319,7 +319,8 @@ class AuthorityService:
     def export(self, ca_id: int, request: ExportRequest, *, actor: Actor) -> ExportedFile:
         """The authority as a file; with its key only for holders of ``write:cas``, and audited.
 
-        Raises ``Forbidden``, ``Invalid``, ``Conflict`` when the key cannot be given out.
+        Raises ``Forbidden``, ``CaOffline``, ``Invalid``, ``Conflict`` when the key cannot be given
+        out.
         """
         with self._uow.read() as reader:
             ca = reader.cas.get(ca_id)
@@ -327,6 +328,11 @@ class AuthorityService:
         if request.needs_key and not actor.may("write:cas"):
             raise Forbidden(
                 "The private key of an authority needs the permission write:cas.",
+                hint="Export without the key.",
+            )
+        if request.needs_key and ca.offline:
+            raise CaOffline(
+                f"The authority {ca.name!r} is offline; its private key is not given out.",
                 hint="Export without the key.",
             )
         key = None

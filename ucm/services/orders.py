@@ -262,7 +262,9 @@ def renewal_of(
     csr: CertificateRequest | None,
     new_key: bool,
 ) -> IssuanceRequest:
-    """The request for a successor with the old one's subject, names, usages and duration."""
+    """The request for a successor with the old one's subject, names, usages and duration, within
+    what its template allows now.
+    """
     certificate = x509.load_der_x509_certificate(old.der)
     same_key = csr is None and not new_key
     stored: KeyRef | None = old.key if same_key else None
@@ -276,7 +278,7 @@ def renewal_of(
         key=stored,
         subject=certificate.subject,
         names=_names_in(certificate),
-        validity=days(order.validity_days) or min(duration, timedelta(days=MAX_LEAF_DAYS)),
+        validity=days(order.validity_days),
         must_staple=old.must_staple,
         renews=old.id,
         description=old.description,
@@ -284,7 +286,9 @@ def renewal_of(
 
 
 def _as_issued(old: CertificateView, certificate: x509.Certificate, duration: timedelta) -> Profile:
-    """A profile that says what the old certificate says, so that nothing is gained or lost."""
+    """A profile that says what the old certificate says, so that nothing is gained or lost;
+    what its template says about keys, lifetime, digest and subject goes before.
+    """
     usages: frozenset[str] = frozenset()
     purposes: tuple[str, ...] = ()
     critical = no_check = False

@@ -264,9 +264,7 @@ _SELECT: Select[Any] = select(
 ).join_from(tables.ca, tables.certificate, _t.certificate_id == _own.id)
 _SELECT_ONE = _SELECT.where(_t.id == bindparam("id"))
 _STANDING = Prepared(
-    select(
-        _t.version, _t.is_active, _t.offline, _t.key_id, _t.certificate_id, _own.revocation
-    )
+    select(_t.version, _t.is_active, _t.offline, _t.key_id, _t.certificate_id, _own.revocation)
     .join_from(tables.ca, tables.certificate, _t.certificate_id == _own.id)
     .where(_t.id == bindparam("id"))
 )

@@ -440,7 +440,7 @@ def test_a_revoked_authority_issues_nothing_until_it_is_certified_anew(tree):
     assert answer.status_code == 200, answer.json
     order = {"ca_id": tree.ca, "cn": "www.example.org"}
     refused = tree.operator.post("/api/v2/certificates", order)
-    assert refused.status_code == 403, refused.json
+    assert refused.status_code == 400, refused.json
     assert [error["code"] for error in refused.json["errors"]] == ["issuer-revoked"]
     shown = tree.viewer.get(f"{PATH}/{tree.ca}").json["data"]
     assert CaDetail.model_validate(shown).status == "revoked"

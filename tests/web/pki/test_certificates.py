@@ -228,6 +228,69 @@ def test_renewal_keeps_purposes_and_usages(tree):
         )
 
 
+@pytest.fixture
+def from_template(tree):
+    """A certificate of a template that asks for P-384 and 30 days, and the template's id."""
+    template = tree.admin.post(
+        "/api/v2/templates",
+        {
+            "name": "Strict",
+            "template_type": "web_server",
+            "key_type": "EC-P384",
+            "validity_days": 30,
+            "digest": "sha384",
+            "pinned_subject_fields": {"O": "Example"},
+        },
+    )
+    assert template.status_code == 201, template.json
+    template_id = template.json["data"]["id"]
+    return tree.issue(template_id=template_id, key_type="EC-P384"), template_id
+
+
+def test_a_renewal_stays_within_its_template(tree, from_template, pointers):
+    old, template_id = from_template
+    renew = f"{PATH}/{old['id']}/renew"
+    stored = tree.stored()["certificate"]
+    weak = a_csr().with_key(a_key(KeySpec.RSA_2048)).pem()
+    refused = tree.operator.post(renew, {"csr": weak})
+    assert refused.status_code == 400, refused.json
+    assert [error["code"] for error in refused.json["errors"]] == ["key-type-not-allowed"]
+    refused = tree.operator.post(renew, {"validity_days": 3000})
+    assert refused.status_code == 400, refused.json
+    assert pointers(refused) == ["/validity_days"]
+    assert tree.stored()["certificate"] == stored
+    new = tree.operator.post(renew, {"validity_days": 30})
+    assert new.status_code == 201, new.json
+    certificate = tree.der(new.json["data"]["id"])
+    assert certificate.signature_hash_algorithm.name == "sha384"
+    assert certificate.subject == tree.der(old["id"]).subject
+    assert new.json["data"]["template_id"] == template_id
+
+
+def test_a_renewal_follows_a_template_that_became_stricter(tree, from_template):
+    old, template_id = from_template
+    changed = {"validity_days": 10, "pinned_subject_fields": {"O": "Renamed"}}
+    answer = tree.admin.put(f"/api/v2/templates/{template_id}", changed)
+    assert answer.status_code == 200, answer.json
+    new = tree.operator.post(f"{PATH}/{old['id']}/renew")
+    assert new.status_code == 201, new.json
+    certificate = tree.der(new.json["data"]["id"])
+    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    assert lifetime == datetime.timedelta(days=10)
+    [organization] = certificate.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)
+    assert organization.value == "Renamed"
+
+
+def test_a_template_that_is_not_active_renews_nothing(tree, from_template):
+    old, template_id = from_template
+    tree.admin.put(f"/api/v2/templates/{template_id}", {"is_active": False})
+    stored = tree.stored()
+    refused = tree.operator.post(f"{PATH}/{old['id']}/renew")
+    assert refused.status_code == 409
+    assert "not active" in refused.json["detail"]
+    assert tree.stored() == stored
+
+
 def test_a_revoked_certificate_and_an_authority_are_not_renewed(tree):
     issued = tree.issue()
     tree.operator.post(f"{PATH}/{issued['id']}/revoke", {"reason": "superseded"})
