@@ -9,6 +9,9 @@ import pytest
 from ucm.api import Blocker, Job, JobRun, PluginContext, hookimpl
 from ucm.api.actor import Actor
 from ucm.api.errors import Conflict, NotFound
+from ucm.api.keys import KeyPurpose, KeySpec
+from ucm.store import tables
+from ucm.testing.builders import a_ca
 from ucm.testing.hosting import a_manifest, a_running_host, state_of
 
 SYSTEM = Actor.system("test")
@@ -110,3 +113,42 @@ def test_purging_stops_the_plugin_and_forgets_its_settings_and_jobs(ucm_installa
         assert reader.settings.get("probe.size") is None
         assert reader.plugins.get("probe") is None
         assert all(job.owner != "probe" for job in reader.jobs.all())
+
+
+class WithKeys(Plugin):
+    """Makes two keys of its own."""
+
+    @hookimpl
+    def ucm_start(self, ctx: PluginContext) -> None:
+        with ctx.uow.begin(SYSTEM) as tx:
+            self.keys = [
+                ctx.keys.generate(KeySpec.ED25519, purpose=purpose, label="own", tx=tx)
+                for purpose in (KeyPurpose.TSA, KeyPurpose.SUBJECT)
+            ]
+
+
+def keys_of_owner(container, owner="probe"):
+    with container.uow.read() as reader:
+        return [key.ref for key in reader.keys.of_owner(owner)]
+
+
+def test_purging_destroys_the_plugins_own_keys_and_no_others(ucm_installation):
+    plugin = WithKeys()
+    container = ucm_installation.start(plugins={"probe": plugin})
+    ca = a_ca().made_in(container)
+    assert keys_of_owner(container) == plugin.keys
+    container.purge("probe", actor=SYSTEM)
+    assert keys_of_owner(container) == []
+    assert ca.key in keys_of_owner(container, "core")
+
+
+def test_a_key_that_a_certificate_uses_stops_a_purge(ucm_installation):
+    plugin = WithKeys()
+    container = ucm_installation.start(plugins={"probe": plugin})
+    a_ca().made_in(container)
+    with container.uow.begin(SYSTEM) as tx:
+        tx.session.execute(tables.certificate.update().values(key_id=plugin.keys[1].id))
+    with pytest.raises(Conflict, match="1 of its keys are used in core_certificate"):
+        container.purge("probe", actor=SYSTEM)
+    assert state_of(container.host).state == "running"
+    assert keys_of_owner(container) == plugin.keys

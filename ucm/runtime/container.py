@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -69,7 +70,7 @@ from ucm.store.uow import UnitOfWork
 
 log = logging.getLogger("ucm.runtime")
 
-Role = Literal["web", "worker", "cli"]
+Role = Literal["web", "worker", "cli", "doctor"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -129,11 +130,15 @@ class Container:
         return None
 
     def start(self, *, role: Role) -> None:
-        """Start the plugins. Raises ``BootError`` when one that must run does not."""
+        """Start the plugins. Raises ``BootError`` when one that must run does not.
+
+        For a ``doctor`` the core writes nothing.
+        """
         self.host.start()
         self.started = True
-        self.templates.ensure_system_templates()
-        if role != "cli":
+        if role != "doctor":
+            self.templates.ensure_system_templates()
+        if role in ("web", "worker"):
             self._record_plugins()
         for state in self.host.states():
             if state.enabled:
@@ -159,11 +164,18 @@ class Container:
             )
 
     def purge(self, name: str, *, actor: Actor) -> None:
-        """Drop a running plugin's tables, settings and jobs for good.
+        """Drop a running plugin's tables, settings, keys and jobs for good.
 
         Raises ``NotFound``, and ``Conflict`` when the plugin does not run or its data is needed.
         """
-        purge(name, host=self.host, uow=self.uow, engine=self.engine, actor=actor)
+        purge(
+            name,
+            host=self.host,
+            uow=self.uow,
+            keys=self.keys,
+            engine=self.engine,
+            actor=actor,
+        )
 
     def close(self) -> None:
         """Stop the plugins and close the database; safe to repeat."""
@@ -205,11 +217,13 @@ def build_container(
     strict: bool | None = None,
     plugins: Mapping[str, object] | None = None,
     substitutes: Substitutes | None = None,
+    inspecting: bool = False,
 ) -> Container:
     """Open the data, migrate it, load the plugins and construct every service; nothing runs yet.
 
     ``plugins`` are further plugin objects by name, enabled besides ``UCM_PLUGINS`` (tests,
-    embedding). Raises ``BootError`` when UCM cannot start as configured, ``StorageFailed`` for the
+    embedding). ``inspecting`` makes nothing that is missing: for a database that is migrated and only
+    looked at. Raises ``BootError`` when UCM cannot start as configured, ``StorageFailed`` for the
     database.
     """
     clock, ids = clock or SystemClock(), ids or SystemIds()
@@ -218,7 +232,7 @@ def build_container(
     substitutes = substitutes or Substitutes()
     settings = declare_settings(host, clock=clock, environ=substitutes.environ)
     engine = open_database(boot)
-    with alone(boot.data_dir / "migrate.lock"):
+    with nullcontext() if inspecting else alone(boot.data_dir / "migrate.lock"):
         migrate_all(engine, host)
     uow = UnitOfWork(
         engine,
@@ -232,7 +246,7 @@ def build_container(
         ),
         publish=host.dispatcher.publish,
     )
-    master_key = MasterKeyService(key_places(boot), uow=uow)
+    master_key = MasterKeyService(key_places(boot), uow=uow, inspecting=inspecting)
     master_key.start()
     settings.attach(uow, sealer=master_key.keyring)
     host.each(Step.SETTINGS, call=partial(load_settings, settings))

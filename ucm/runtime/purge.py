@@ -1,4 +1,4 @@
-"""Dropping a plugin's tables, settings and jobs for good, unless something still needs them."""
+"""Dropping a plugin's tables, keys, settings and jobs for good, unless something needs them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ from sqlalchemy import Engine
 
 from ucm.api.actor import Actor
 from ucm.api.contributions import Blocker
-from ucm.api.errors import Conflict, FieldError, NotFound
+from ucm.api.errors import Conflict, FieldError, KeyUnavailable, NotFound
 from ucm.api.services import Target
 from ucm.runtime.lifecycle import PluginHost
 from ucm.runtime.registry import Plugin, State
+from ucm.services.keys import KeyService
 from ucm.store import migrate
 from ucm.store.uow import UnitOfWork
 
 
-def purge(name: str, *, host: PluginHost, uow: UnitOfWork, engine: Engine, actor: Actor) -> None:
-    """Drop a plugin's data. The plugin stops in this process; other processes must not run it.
+def purge(
+    name: str,
+    *,
+    host: PluginHost,
+    uow: UnitOfWork,
+    keys: KeyService,
+    engine: Engine,
+    actor: Actor,
+) -> None:
+    """Drop a plugin's data, its own private keys included. The plugin stops in this process; other
+    processes must not run it.
 
     Raises ``NotFound`` for a plugin that is not installed, ``Conflict`` when it does not run here
     (its own code must say that its data is not needed, and how to undo its migrations) or names
@@ -30,7 +40,11 @@ def purge(name: str, *, host: PluginHost, uow: UnitOfWork, engine: Engine, actor
             f"whether its data is still needed. {plugin.reason}".rstrip(),
             hint="Enable it in UCM_PLUGINS for this command.",
         )
-    blockers = [*_of_core(plugin, host=host, uow=uow), *_of_plugin(plugin, host=host)]
+    blockers = [
+        *_of_core(plugin, host=host, uow=uow),
+        *_of_keys(plugin, host=host, uow=uow),
+        *_of_plugin(plugin, host=host),
+    ]
     if blockers:
         raise Conflict(
             f"The data of {name!r} is still needed: {'; '.join(b.detail for b in blockers)}",
@@ -44,10 +58,28 @@ def purge(name: str, *, host: PluginHost, uow: UnitOfWork, engine: Engine, actor
         migrate.downgrade_owner(engine, owner=name, prefix=prefix, package=migrations.package)
     with uow.begin(actor) as tx:
         tx.settings.delete_of_owner(name)
+        for key in tx.keys.of_owner(name):
+            keys.destroy(key.ref, tx=tx)
         for job_id in jobs:
             tx.jobs.forget(job_id)
         tx.plugins.forget(name)
         tx.audit("plugin_purged", target=Target("plugin", name, plugin.manifest.title))
+
+
+def _of_keys(plugin: Plugin, *, host: PluginHost, uow: UnitOfWork) -> list[Blocker]:
+    """Its keys that others need, or that cannot be destroyed now."""
+    if plugin.manifest is None:
+        return []
+    with uow.read() as reader:
+        uses = reader.keys.uses_of_owner(plugin.name, apart_from=plugin.manifest.table_prefix)
+        kinds = {key.record.backend for key in reader.keys.of_owner(plugin.name)}
+    found = [Blocker(f"{number} of its keys are used in {table}") for table, number in uses.items()]
+    for kind in sorted(kinds):
+        try:
+            host.key_backend(kind)
+        except KeyUnavailable:
+            found.append(Blocker(f"its keys in the key backend {kind!r}, which does not run"))
+    return found
 
 
 def _of_core(plugin: Plugin, *, host: PluginHost, uow: UnitOfWork) -> list[Blocker]:

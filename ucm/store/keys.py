@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, func, insert, select, update
 
+from ucm.api.db import metadata
 from ucm.api.errors import NotFound
 from ucm.api.keys import KeyPurpose, KeyRecord, KeyRef, KeySpec
 from ucm.store import tables
@@ -75,6 +76,30 @@ class KeyRepository(Repository):
         if purpose is not None:
             statement = statement.where(_t.purpose == purpose.value)
         return (_view(row) for row in self._execute(statement))
+
+    def of_owner(self, owner: str) -> list[StoredKey]:
+        """The keys of one owner, by id."""
+        statement = select(tables.key).where(_t.owner == owner).order_by(_t.id)
+        return [_view(row) for row in self._execute(statement)]
+
+    def uses_of_owner(self, owner: str, *, apart_from: str) -> Mapping[str, int]:
+        """How many of an owner's keys each table refers to, tables with that prefix left out."""
+        uses: dict[str, int] = {}
+        for table in metadata.tables.values():
+            if table.name.startswith(apart_from):
+                continue
+            for reference in table.foreign_keys:
+                if reference.column is not _t.id:
+                    continue
+                used = reference.parent
+                number = self._number(
+                    select(func.count(used.distinct()))
+                    .join_from(table, tables.key, used == _t.id)
+                    .where(_t.owner == owner)
+                )
+                if number:
+                    uses[table.name] = uses.get(table.name, 0) + number
+        return uses
 
     def counts_by_backend(self) -> Mapping[str, int]:
         """Number of keys per backend."""
