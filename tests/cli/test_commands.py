@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import PASSWORD
 from ucm.cli.main import COMMANDS
 
 
@@ -54,8 +56,12 @@ def test_the_random_first_password_is_shown_once(ucm, monkeypatch) -> None:
     assert "shown only this once" not in ucm("init").output
 
 
-def test_migrate_says_what_it_does(ucm) -> None:
+def test_migrate_says_what_it_does(ucm, tmp_path: Path) -> None:
     assert "core_0001" in ucm("migrate", "--check", fails=True).output
+    assert not (tmp_path / "ucm-data").exists()  # a check makes nothing
+    (tmp_path / "ucm-data").mkdir(mode=0o700)
+    assert "core_0001" in ucm("migrate", "--check", fails=True).output
+    assert list((tmp_path / "ucm-data").iterdir()) == []
     assert "done" in ucm("migrate").output
     assert "up to date" in ucm("migrate", "--check").output
 
@@ -150,6 +156,78 @@ def test_plugins_are_listed_and_checked(ucm) -> None:
     listed = json.loads(ucm("plugins", "list", "--json").stdout)
     assert {row["name"]: row["state"] for row in listed}["softkeys"] == "running"
     assert "ok   softkeys" in ucm("plugins", "check").output
+
+
+def everything_in(directory: Path) -> dict[str, tuple[int, int, bytes]]:
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        status = path.stat()
+        content = path.read_bytes() if path.is_file() else b""
+        found[str(path)] = (status.st_mode, status.st_mtime_ns, content)
+    return found
+
+
+def test_doctor_changes_nothing(ucm, tmp_path: Path) -> None:
+    data = tmp_path / "ucm-data"
+    ucm("doctor", fails=True)
+    assert not data.exists()
+    data.mkdir(mode=0o700)
+    shown = ucm("doctor", fails=True).output
+    assert "ucm.db does not exist" in shown
+    assert "ucm init" in shown
+    assert list(data.iterdir()) == []
+    ucm("migrate")  # makes no system templates
+    before = everything_in(data)
+    ucm("doctor")
+    assert everything_in(data) == before
+    (data / "migrate.lock").unlink()
+    (data / "master.key").chmod(0o640)
+    before = everything_in(data)
+    ucm("doctor", fails=True)
+    assert everything_in(data) == before
+
+
+def test_doctor_makes_no_master_key(ucm, tmp_path: Path) -> None:
+    ucm("init")
+    data = tmp_path / "ucm-data"
+    (data / "master.key").unlink()
+    with sqlite3.connect(data / "ucm.db") as connection:
+        connection.execute("DELETE FROM core_secret_canary")
+    connection.close()
+    ucm("doctor", fails=True)
+    assert not (data / "master.key").exists()
+
+
+def test_doctor_compares_the_clock_with_the_database(ucm, tmp_path: Path) -> None:
+    ucm("init")
+    assert "the clock is not behind" in ucm("doctor").output
+    with sqlite3.connect(tmp_path / "ucm-data" / "ucm.db") as connection:
+        connection.execute("UPDATE core_audit SET timestamp = '2099-01-01 00:00:00.000000'")
+    connection.close()
+    shown = ucm("doctor", fails=True).output
+    assert "behind the database's newest entry (2099-01-01 00:00:00 UTC)" in shown
+    assert "set the clock" in shown
+
+
+def test_doctor_lists_what_is_set_and_where(ucm, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "ucm.toml").write_text('workers = 3\nhttp_port = 9\nhost = "::1"\n')
+    monkeypatch.setenv("UCM_CONFIG", str(tmp_path / "ucm.toml"))
+    monkeypatch.setenv("UCM_HTTP_PORT", "0")
+    monkeypatch.setenv("SECRET_KEY", "not to be shown at all")
+    other = tmp_path / "elsewhere"
+    shown = ucm("doctor", "--data-dir", str(other), fails=True).output
+    assert f"UCM_DATA_DIR is {other} (from command line)" in shown
+    assert "UCM_HTTP_PORT is 0 (from environment)" in shown
+    assert f"UCM_WORKERS is 3 (from {tmp_path / 'ucm.toml'})" in shown
+    assert "UCM_ADMIN_PASSWORD is set (from environment)" in shown
+    assert "SECRET_KEY is set (from environment)" in shown
+    assert PASSWORD not in shown
+    assert "not to be shown" not in shown
+    assert "UCM_THREADS" not in shown
+    monkeypatch.setenv("UCM_WORKERS", "many")
+    shown = ucm("doctor", fails=True).output
+    assert "FAIL configuration" in shown
+    assert "UCM_WORKERS is many (from environment)" in shown
 
 
 def test_doctor_finds_and_explains(ucm, tmp_path: Path, monkeypatch) -> None:

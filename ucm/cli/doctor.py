@@ -18,11 +18,15 @@ from ucm.api.errors import UcmError
 from ucm.cli.container import data_dir_option
 from ucm.cli.setup import pending
 from ucm.runtime.boot import BootError, BootSettings
+from ucm.runtime.boot_sources import given_settings
 from ucm.runtime.clock import SystemClock
 from ucm.runtime.container import Container, build_container
+from ucm.runtime.opening import missing_database
 
 SECRET_FILES = ("master.key", "secret.key", "tls/server.key")
 SOON = timedelta(days=30)
+TOLERANCE = timedelta(minutes=1)
+"""By which several machines that share a database may differ."""
 OLDEST_SANE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -60,8 +64,10 @@ def examine(data_dir: Path | None) -> Iterator[Finding]:
         boot = BootSettings.load(data_dir=data_dir)
     except BootError as error:
         yield Finding(False, f"configuration: {error}", error.hint)
+        yield from _settings(data_dir)
         return
     yield Finding(True, f"configuration: data in {boot.data_dir}, plugins {boot.plugins}")
+    yield from _settings(data_dir)
     if not boot.data_dir.is_dir():
         yield Finding(False, f"{boot.data_dir} does not exist", "make it with: ucm init")
         return
@@ -70,6 +76,11 @@ def examine(data_dir: Path | None) -> Iterator[Finding]:
     yield from _ports(boot)
     yield from _tls(boot)
     yield from _inside(boot)
+
+
+def _settings(data_dir: Path | None) -> Iterator[Finding]:
+    for given in given_settings(data_dir=data_dir):
+        yield Finding(True, f"{given.name} is {given.value} (from {given.source})")
 
 
 def _permissions(boot: BootSettings) -> Iterator[Finding]:
@@ -125,6 +136,10 @@ def _tls(boot: BootSettings) -> Iterator[Finding]:
 
 
 def _inside(boot: BootSettings) -> Iterator[Finding]:
+    missing = missing_database(boot)
+    if missing is not None:
+        yield Finding(False, f"the database {missing} does not exist", "make it with: ucm init")
+        return
     try:
         waiting = pending(boot)
         yield Finding(
@@ -134,7 +149,7 @@ def _inside(boot: BootSettings) -> Iterator[Finding]:
         )
         if waiting:
             return
-        container = build_container(boot)
+        container = build_container(boot, inspecting=True)
     except BootError as error:
         yield Finding(False, str(error), error.hint)
         return
@@ -142,11 +157,31 @@ def _inside(boot: BootSettings) -> Iterator[Finding]:
         yield Finding(False, f"database: {error.detail}", error.hint or "see the detail above")
         return
     try:
-        container.start(role="cli")
-        for check in (_keys, _plugins, _health):
+        container.start(role="doctor")
+        for check in (_clock_of_database, _keys, _plugins, _health):
             yield from check(container)
     finally:
         container.close()
+
+
+def _clock_of_database(container: Container) -> Iterator[Finding]:
+    with container.uow.read() as reader:
+        newest = reader.audit_log.newest()
+    if newest is None:
+        return
+    behind = newest - container.clock.now()
+    moment = f"{newest:%Y-%m-%d %H:%M:%S} UTC"
+    if behind > TOLERANCE:
+        minutes = -(-behind // timedelta(minutes=1))
+        what = f"the clock runs {minutes} minutes behind the database's newest entry ({moment})"
+    else:
+        what = f"the clock is not behind the database's newest entry ({moment})"
+    yield Finding(
+        behind <= TOLERANCE,
+        what,
+        "set the clock: what is issued now would overlap with what was issued before, and "
+        "certificates that were just issued are not valid yet",
+    )
 
 
 def _keys(container: Container) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from ucm.runtime.opening import (
     declare_settings,
     load_plugins,
     migrate_all,
+    missing_database,
     open_database,
 )
 from ucm.store import migrate as migrations
@@ -42,7 +43,8 @@ def init(data_dir: Path | None) -> None:
 def migrate(data_dir: Path | None, check: bool) -> None:
     """Bring the tables of the core and of every enabled plugin to this version."""
     boot = BootSettings.load(data_dir=data_dir)
-    prepare_data_dir(boot.data_dir)
+    if not check:
+        prepare_data_dir(boot.data_dir)
     before = pending(boot)
     if not before:
         click.echo("the database is up to date")
@@ -62,12 +64,14 @@ def migrate(data_dir: Path | None, check: bool) -> None:
 
 
 def pending(boot: BootSettings) -> dict[str, tuple[str, ...]]:
-    """Revisions that each owner still misses; owners without any are left out."""
+    """Revisions that each owner still misses; owners without any are left out. Makes nothing."""
     host = load_plugins(boot, clock=SystemClock(), strict=None, extra={})
     owners = {"core": (migrations.CORE_PREFIX, migrations.CORE_PACKAGE)}
     for plugin, contributions in host.owned():
         if plugin.manifest is not None and contributions.migrations is not None:
             owners[plugin.name] = (plugin.manifest.table_prefix, contributions.migrations.package)
+    if missing_database(boot) is not None:
+        return {owner: migrations.revisions(package) for owner, (_, package) in owners.items()}
     engine = open_database(boot)
     try:
         found = {

@@ -213,7 +213,7 @@ class BootSettings(BaseSettings):
             problems = "; ".join(_sentence(item) for item in error.errors(include_input=False))
             raise BootError(
                 f"the configuration is wrong: {problems}",
-                hint="ucm doctor lists every setting with its source.",
+                hint="ucm doctor lists every setting that is given, with its source.",
             ) from None
 
     @property

@@ -209,7 +209,7 @@ class Substitutes:
     environ: Mapping[str, str] | None = None
 
 
-def build_container(
+def build_container(  # noqa: PLR0913 each is a choice of its own, all have defaults
     boot: BootSettings,
     *,
     clock: Clock | None = None,
@@ -222,9 +222,9 @@ def build_container(
     """Open the data, migrate it, load the plugins and construct every service; nothing runs yet.
 
     ``plugins`` are further plugin objects by name, enabled besides ``UCM_PLUGINS`` (tests,
-    embedding). ``inspecting`` makes nothing that is missing: for a database that is migrated and only
-    looked at. Raises ``BootError`` when UCM cannot start as configured, ``StorageFailed`` for the
-    database.
+    embedding). ``inspecting`` makes nothing that is missing: for a database that is migrated and
+    only looked at. Raises ``BootError`` when UCM cannot start as configured, ``StorageFailed`` for
+    the database.
     """
     clock, ids = clock or SystemClock(), ids or SystemIds()
     prepare_data_dir(boot.data_dir)

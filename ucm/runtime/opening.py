@@ -9,7 +9,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
+from sqlalchemy.exc import ArgumentError
 
 from ucm.api.errors import Invalid
 from ucm.api.events import CORE_EVENTS
@@ -94,11 +95,26 @@ def open_database(boot: BootSettings) -> Engine:
     """The engine. Raises ``BootError`` for a URL that cannot be used."""
     if boot.database_url is None:
         # For its owner only, whatever the umask; SQLite gives its other files the same mode.
-        (boot.data_dir / DATABASE_FILE).touch(mode=0o600)
+        file = boot.data_dir / DATABASE_FILE
+        if not file.exists():
+            file.touch(mode=0o600)
     try:
         return create_engine(boot.database)
     except Invalid as error:
         raise BootError(f"UCM_DATABASE_URL: {error.detail}", hint=error.hint or "") from None
+
+
+def missing_database(boot: BootSettings) -> Path | None:
+    """The SQLite file that should be there and is not; ``None`` when it is, or when a database
+    server keeps the data. Opening the database would make it."""
+    try:
+        url = make_url(boot.database)
+    except ArgumentError:
+        return None  # ``open_database`` says what is wrong with it
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return None
+    file = Path(url.database)
+    return None if file.exists() else file
 
 
 @contextlib.contextmanager

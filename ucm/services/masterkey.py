@@ -75,8 +75,10 @@ class MasterKeyState:
 class KeyFile:
     """A master key file: one key a line, newest first, readable by its owner only."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, tighten: bool = True) -> None:
+        """With ``tighten`` reading the file takes it from group and others first."""
         self.path = path
+        self._tightens = tighten
 
     def stamp(self) -> tuple[int, int, int] | None:
         """Changes with every version of the file; `None` when there is none."""
@@ -87,12 +89,13 @@ class KeyFile:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def read(self) -> MasterKeys:
-        """The keys, after group and others lost their access to the file.
+        """The keys, after group and others lost their access to the file (see ``tighten``).
 
         Raises `Invalid` when it cannot be read or holds no keys.
         """
         try:
-            self._tighten()
+            if self._tightens:
+                self._tighten()
             text = self.path.read_text(encoding="ascii")
         except OSError as error:
             raise Invalid(
@@ -181,12 +184,14 @@ class MasterKeyService:
 
     Before `start` nothing opens. A changed file (rotation in another process, a key put back) is
     seen at the next use. When the file vanishes or becomes wrong while UCM runs, the keys in memory
-    still unseal, so that nothing is lost yet, but no longer seal.
+    still unseal, so that nothing is lost yet, but no longer seal. With ``inspecting`` neither a key
+    nor its check value is made, and no file changes its mode.
     """
 
-    def __init__(self, places: KeyPlaces, *, uow: UnitOfWork) -> None:
-        self._system = KeyFile(places.system_file)
-        self._data = KeyFile(places.data_file)
+    def __init__(self, places: KeyPlaces, *, uow: UnitOfWork, inspecting: bool = False) -> None:
+        self._system = KeyFile(places.system_file, tighten=not inspecting)
+        self._data = KeyFile(places.data_file, tighten=not inspecting)
+        self._inspecting = inspecting
         self._environment = places.environment
         self._uow = uow
         self._lock = threading.RLock()
@@ -212,10 +217,11 @@ class MasterKeyService:
             with self._uow.read() as reader:
                 canary = reader.secrets.canary()
                 sample = canary.sealed if canary else sealed.any_sealed(reader.session)
-            if sample is None and self._found.source is KeySource.NONE:
+            makes = not self._inspecting
+            if makes and sample is None and self._found.source is KeySource.NONE:
                 self._make_first_key()
             self._judge(sample)
-            if canary is None and self._keys is not None:
+            if makes and canary is None and self._keys is not None:
                 self._adopt(self._keys)
             return self._state()
 

@@ -131,6 +131,11 @@ class AuditRepository(Repository):
             top_users=self._top(_t.username, period, top),
         )
 
+    def newest(self) -> datetime | None:
+        """The latest timestamp of all entries."""
+        found: datetime | None = self._execute(select(func.max(_t.timestamp))).scalar()
+        return found
+
     def count_before(self, moment: datetime) -> int:
         """How many entries are older."""
         return self._number(select(func.count()).where(_t.timestamp < moment))
