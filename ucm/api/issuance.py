@@ -110,7 +110,9 @@ class IssuanceRequest:
     DER) the origin vouches for possession (key made by UCM, CMP POP, renewal). ``subject`` and
     ``names`` are what the caller asks for; with a CSR and both ``None`` the CSR's own are taken.
     CSR extensions are read, never copied. ``key`` is the stored key that belongs to the
-    certificate, ``new_key`` one that is stored with it. ``ca_id`` ``None`` makes a self-signed root
+    certificate, ``new_key`` one that is stored with it; either must be the private half of what is
+    certified (``Invalid``, ``key-mismatch``), an authority's for an authority only, and a plugin
+    names only keys of its own (``Forbidden``). ``ca_id`` ``None`` makes a self-signed root
     whose ``key`` or ``new_key`` signs.
     """
 

@@ -1,4 +1,4 @@
-"""Opens private keys of authorities, for the signer and for nobody else."""
+"""Opens private keys for the signer and for nobody else."""
 
 from __future__ import annotations
 

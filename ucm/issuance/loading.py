@@ -92,6 +92,8 @@ class Loaded:
     spki_sha256: str
     issuer: Issuer | None
     key: CAKey
+    subject_key: KeyRecord | None
+    """The key that is kept with the certificate, stored before or together with it."""
     renewed: CertificateView | None
     compromised: bool
 
@@ -124,9 +126,14 @@ def load(
         spki_sha256=digest,
         issuer=issuer,
         key=key,
+        subject_key=_subject_key(request, reader=reader),
         renewed=renewed,
         compromised=reader.certificates.compromised(digest),
     )
+
+
+def _subject_key(request: IssuanceRequest, *, reader: Reader) -> KeyRecord | None:
+    return request.new_key if request.key is None else reader.keys.record(request.key)
 
 
 def _selves(request: IssuanceRequest, *, reader: Reader) -> list[CaView]:

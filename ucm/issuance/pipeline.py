@@ -266,6 +266,8 @@ class Pipeline:
         ca = loaded.issuer.ca if loaded.issuer else None
         now = self.clock.now()
         policy.check_permission(loaded.profile, actor)
+        if loaded.subject_key is not None:
+            self.signer.check_belongs(loaded.subject_key, public_key=loaded.public_key)
         applicant = drafting.Applicant(
             request=request,
             profile=loaded.profile,

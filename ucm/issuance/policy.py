@@ -10,7 +10,7 @@ from cryptography import x509
 from ucm.api.actor import Actor, ActorKind
 from ucm.api.errors import CaOffline, Conflict, Forbidden, Invalid
 from ucm.api.issuance import CertificateDraft, CertificateKind, Denial, IssuanceRequest, Profile
-from ucm.api.keys import KeySpec
+from ucm.api.keys import KeyPurpose, KeySpec
 from ucm.api.names import general_name_text
 from ucm.api.publickeys import accepted_spec
 from ucm.api.views import CaView, CertificateView
@@ -101,6 +101,18 @@ def check_kind(request: IssuanceRequest, profile: Profile) -> None:
             "ca-parameters-on-leaf",
             "Path length, constraints and policies of authorities do not go into end-entity "
             "certificates (RFC 5280 4.2.1.9).",
+        )
+    if request.key is not None and request.new_key is not None:
+        raise Invalid("A certificate has either a stored key or a new one.")
+    if request.key is not None and (request.key.purpose is KeyPurpose.CA) != (
+        kind is not CertificateKind.END_ENTITY
+    ):
+        raise Invalid.field(
+            "/key",
+            "key-purpose",
+            f"The key {request.key.id} is kept for the purpose {request.key.purpose.value!r}; "
+            "authorities and end entities never share a key.",
+            hint="Make a key of its own for the certificate.",
         )
     if kind is CertificateKind.ROOT_CA and request.key is None and request.new_key is None:
         raise Invalid("A self-signed root needs its private key.")

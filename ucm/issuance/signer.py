@@ -10,10 +10,11 @@ from cryptography.exceptions import InvalidSignature
 
 from ucm.api.actor import Actor
 from ucm.api.der import content_of, end_of, value_of
-from ucm.api.errors import KeyUnavailable, PolicyDenied
+from ucm.api.errors import Invalid, KeyUnavailable, PolicyDenied
 from ucm.api.issuance import Operation
 from ucm.api.keys import KeyPurpose, KeyRecord, KeyRef
 from ucm.api.private_keys import verify
+from ucm.api.publickeys import spki_der
 from ucm.issuance.custody import Custody
 from ucm.issuance.guards import Guards
 from ucm.issuance.lint import SigningTicket
@@ -46,6 +47,22 @@ class Signer:
     def is_local(self, key: CAKey) -> bool:
         """Whether signing with the key is in-process and quick."""
         return self._custody.is_local(key.record)
+
+    def check_belongs(self, record: KeyRecord, *, public_key: bytes) -> None:
+        """Whether a kept key is the private half of what is certified (SPKI DER).
+
+        Raises ``Invalid`` (``key-mismatch``), and ``KeyUnavailable`` when it cannot be looked at.
+        """
+        with self._custody.open(record) as opened:
+            own = spki_der(opened.public_key())
+        if own != public_key:
+            raise Invalid.field(
+                "/key",
+                "key-mismatch",
+                "The private key that is to be kept with the certificate does not belong to the "
+                "public key that is certified.",
+                hint="Give the public key of that private key, or leave the private key out.",
+            )
 
     def permit(self, key: CAKey, *, actor: Actor) -> None:
         """Ask the guards of key use. Raises ``PolicyDenied`` or ``PluginUnavailable``."""

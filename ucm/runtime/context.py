@@ -21,6 +21,7 @@ from ucm.api.services import (
 from ucm.runtime.dispatch import Dispatcher
 from ucm.runtime.registry import Plugin
 from ucm.runtime.settings import SettingsRegistry
+from ucm.services.plugin_issuance import PluginIssuance
 from ucm.store.uow import UnitOfWork
 
 
@@ -48,6 +49,7 @@ class ContextMaker:
         manifest = plugin.manifest
         if manifest is None:
             raise RuntimeError("a context is made after the manifest was read")
+        keys = self.keys(manifest.name)
         has_settings = plugin.contributions.settings is not None
         return PluginContext(
             manifest=manifest,
@@ -56,10 +58,10 @@ class ContextMaker:
             ids=self.ids,
             log=logging.getLogger(f"ucm.plugin.{manifest.name}"),
             uow=self.uow,
-            issuance=self.issuance,
+            issuance=PluginIssuance(self.issuance, keys=keys),
             certificates=self.certificates,
             cas=self.cas,
-            keys=self.keys(manifest.name),
+            keys=keys,
             sealer=self.sealer(manifest.name),
             ask_others=partial(_ask_others, self.dispatcher, plugin),
             url_for_public=lambda path: self.public_url() + path,

@@ -99,8 +99,7 @@ class CaRepository(Repository):
         row = _STANDING.first(self._scope, {"id": ca_id})
         if row is None:
             raise NotFound(f"There is no authority with the id {ca_id}.")
-        *columns, revocation = row
-        return CaStanding(*columns, revoked=revocation == REVOKED)
+        return CaStanding(*row[:-1], row[-1] == REVOKED)
 
     def find(self, ca_id: int) -> CaView | None:
         """The authority, if it exists."""

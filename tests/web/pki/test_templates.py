@@ -250,7 +250,10 @@ def test_inactive_unknown_and_used_templates(tree):
     assert tree.operator.post("/api/v2/certificates", body).status_code == 409
     body["template_id"] = 999
     assert tree.operator.post("/api/v2/certificates", body).status_code == 404
-    renewed = tree.operator.post(f"/api/v2/certificates/{issued['id']}/renew")
+    renew = f"/api/v2/certificates/{issued['id']}/renew"
+    assert tree.operator.post(renew).status_code == 409
+    tree.admin.put(f"{PATH}/{template['id']}", {"is_active": True})
+    renewed = tree.operator.post(renew)
     assert renewed.json["data"]["template_id"] == template["id"]
 
 
