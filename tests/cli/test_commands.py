@@ -230,6 +230,11 @@ def test_doctor_lists_what_is_set_and_where(ucm, tmp_path: Path, monkeypatch) ->
     assert "UCM_WORKERS is many (from environment)" in shown
 
 
+def test_purging_a_plugin_that_is_not_there_says_so(ucm) -> None:
+    ucm("init")
+    assert "nonesuch" in ucm("plugins", "purge", "nonesuch", "--yes", fails=True).output
+
+
 def test_doctor_finds_and_explains(ucm, tmp_path: Path, monkeypatch) -> None:
     assert "ucm init" in ucm("doctor", fails=True).output
     ucm("init")

@@ -9,7 +9,6 @@ import click
 
 from ucm.cli.container import data_dir_option, json_option, opened, operator, table
 from ucm.runtime.lint import lint_plugin
-from ucm.runtime.purge import purge as purge_data
 
 COLUMNS = ("name", "version", "state", "step", "reason")
 
@@ -62,11 +61,5 @@ def purge(name: str, yes: bool, data_dir: Path | None) -> None:
     if not yes:
         click.confirm(f"Drop every table and setting of the plugin {name} for good?", abort=True)
     with opened(data_dir) as container:
-        purge_data(
-            name,
-            host=container.host,
-            uow=container.uow,
-            engine=container.engine,
-            actor=operator(),
-        )
+        container.purge(name, actor=operator())
     click.echo(f"the data of {name} is gone; take it out of UCM_PLUGINS")
