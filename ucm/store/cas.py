@@ -99,7 +99,10 @@ class CaRepository(Repository):
         row = _STANDING.first(self._scope, {"id": ca_id})
         if row is None:
             raise NotFound(f"There is no authority with the id {ca_id}.")
-        return CaStanding(*row[:-1], row[-1] == REVOKED)
+        version, is_active, offline, key_id, certificate_id, revocation = row
+        return CaStanding(
+            version, is_active, offline, key_id, certificate_id, revocation == REVOKED
+        )
 
     def find(self, ca_id: int) -> CaView | None:
         """The authority, if it exists."""
