@@ -89,7 +89,9 @@ class Transaction(Protocol):
 
     @property
     def session(self) -> Session:
-        """For the owner's own tables only; flushed and closed when the unit ends."""
+        """For the owner's own tables only; flushed and closed when the unit ends. Raises
+        ``Forbidden`` for statements that name tables of the core.
+        """
         ...
 
     def audit(self, action: str, *, target: Target, success: bool = True, **facts: Any) -> None:
@@ -112,7 +114,7 @@ class Reader(Protocol):
 
     @property
     def session(self) -> Session:
-        """For the owner's own tables only."""
+        """For the owner's own tables only, as in a ``Transaction``."""
         ...
 
 
@@ -271,7 +273,11 @@ class AskOthers(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PluginContext:
-    """Everything a plugin may use. No engine, no application, no CA key."""
+    """Everything a plugin may use. No engine, no application, no CA key.
+
+    Its keys, its sealer and its sessions refuse what is the core's with ``Forbidden``. That keeps
+    faults in bounds, not malice: a plugin runs in the process that holds the keys.
+    """
 
     manifest: PluginManifest
     settings: Callable[[], PluginSettings | None]

@@ -22,6 +22,7 @@ from ucm.runtime.dispatch import Dispatcher
 from ucm.runtime.registry import Plugin
 from ucm.runtime.settings import SettingsRegistry
 from ucm.services.plugin_issuance import PluginIssuance
+from ucm.store.plugin_units import PluginUnitOfWork
 from ucm.store.uow import UnitOfWork
 
 
@@ -57,7 +58,7 @@ class ContextMaker:
             clock=self.clock,
             ids=self.ids,
             log=logging.getLogger(f"ucm.plugin.{manifest.name}"),
-            uow=self.uow,
+            uow=PluginUnitOfWork(self.uow),
             issuance=PluginIssuance(self.issuance, keys=keys),
             certificates=self.certificates,
             cas=self.cas,

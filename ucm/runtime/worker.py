@@ -19,6 +19,7 @@ from ucm.runtime.container import Container
 from ucm.runtime.outbox import KEEP, OutboxDelivery
 from ucm.runtime.registry import Plugin
 from ucm.runtime.scheduler import FencedUnitOfWork, Scheduled, Scheduler
+from ucm.store.plugin_units import PluginUnitOfWork
 
 log = logging.getLogger("ucm.worker")
 
@@ -77,7 +78,7 @@ def _of_plugin(container: Container, plugin: Plugin, job: Job) -> Scheduled:
     def call(run: JobRun, uow: FencedUnitOfWork) -> None:
         if plugin.context is None:
             raise RuntimeError("the plugin is not running")
-        job.run(dataclasses.replace(plugin.context, uow=uow), run)
+        job.run(dataclasses.replace(plugin.context, uow=PluginUnitOfWork(uow)), run)
 
     def failed(error: BaseException) -> None:
         container.dispatcher.fault(plugin, f"job {job.id}", error=error)

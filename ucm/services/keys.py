@@ -18,7 +18,8 @@ from ucm.api.keys import (
 )
 from ucm.api.services import Transaction
 from ucm.store.keys import CORE, StoredKey
-from ucm.store.uow import StoreTransaction, UnitOfWork
+from ucm.store.plugin_units import store_transaction
+from ucm.store.uow import UnitOfWork
 
 DEFAULT_BACKEND = "softkeys"
 
@@ -84,7 +85,7 @@ class KeyService:
         owner: str = CORE,
     ) -> KeyRef:
         """Store a made or taken key in the given unit."""
-        return _store(tx).keys.add(record, purpose=purpose, label=label, owner=owner)
+        return store_transaction(tx).keys.add(record, purpose=purpose, label=label, owner=owner)
 
     def generate(
         self,
@@ -157,7 +158,7 @@ class KeyService:
 
         Raises `NotFound`, and `Conflict` while an authority or a certificate uses the key.
         """
-        keys = _store(tx).keys
+        keys = store_transaction(tx).keys
         record = keys.record(ref)
         backend = self._backends(record.backend)
         keys.delete(ref)
@@ -213,7 +214,7 @@ class PluginKeys:
     def destroy(self, ref: KeyRef, *, tx: Transaction) -> None:
         """Delete the record and the key. Raises `Forbidden` for another owner's, `NotFound`."""
         _refuse_ca(ref.purpose)
-        self._check_owner(_store(tx).keys.find(ref))
+        self._check_owner(store_transaction(tx).keys.find(ref))
         self._keys.destroy(ref, tx=tx)
 
     def _check_owner(self, stored: StoredKey) -> None:
@@ -230,9 +231,3 @@ def _refuse_ca(purpose: KeyPurpose) -> None:
             "Keys of authorities are not open to plugins.",
             hint="Ask for a certificate with ctx.issuance.issue instead.",
         )
-
-
-def _store(tx: Transaction) -> StoreTransaction:
-    if not isinstance(tx, StoreTransaction):
-        raise TypeError("keys are stored in a unit that UnitOfWork.begin() opened")
-    return tx

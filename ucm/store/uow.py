@@ -29,6 +29,7 @@ from ucm.store.intents import IntentRepository
 from ucm.store.jobs import JobRepository
 from ucm.store.keys import KeyRepository
 from ucm.store.outbox import OutboxRepository, event_payload
+from ucm.store.own_tables import own_tables_session
 from ucm.store.parsed import ParsedCertificates
 from ucm.store.plugins import PluginRepository
 from ucm.store.prepared import prepared_insert
@@ -148,6 +149,11 @@ class Reader(Repositories):
         """For an owner's own tables."""
         return Session(self._scope.connection, join_transaction_mode="create_savepoint")
 
+    @cached_property
+    def plugin_session(self) -> Session:
+        """As ``session``, for a plugin: tables of the core are ``Forbidden``."""
+        return own_tables_session(self._scope.connection)
+
 
 class StoreTransaction(Repositories):
     """One write unit: state, audit rows and events commit together or not at all."""
@@ -175,6 +181,11 @@ class StoreTransaction(Repositories):
     def session(self) -> Session:
         """For an owner's own tables; its ``commit`` ends a savepoint, the unit's end keeps it."""
         return Session(self._scope.connection, join_transaction_mode="create_savepoint")
+
+    @cached_property
+    def plugin_session(self) -> Session:
+        """As ``session``, for a plugin: tables of the core are ``Forbidden``."""
+        return own_tables_session(self._scope.connection)
 
     def audit(self, action: str, *, target: Target, success: bool = True, **facts: Any) -> None:
         """Add an audit row. Facts are JSON-able and never secret.
@@ -234,8 +245,8 @@ class StoreTransaction(Repositories):
         del self._calls[calls:]
 
     def _flush_session(self) -> None:
-        if "session" in self.__dict__:
-            self.session.commit()
+        for session in _sessions(self):
+            session.commit()
 
     def _finish(self) -> None:
         """Write what was collected; two statements however many rows."""
@@ -259,8 +270,8 @@ class StoreTransaction(Repositories):
             )
 
     def _close(self) -> None:
-        if "session" in self.__dict__:
-            self.session.close()
+        for session in _sessions(self):
+            session.close()
 
 
 class UnitOfWork:
@@ -335,8 +346,8 @@ class UnitOfWork:
             try:
                 yield reader
             finally:
-                if "session" in reader.__dict__:
-                    reader.session.close()
+                for session in _sessions(reader):
+                    session.close()
 
     def close(self) -> None:
         """Close the write connection and the pool."""
@@ -381,6 +392,14 @@ class UnitOfWork:
                 calls.callback(self._publish, tuple(tx._events))
             for call in reversed(tx._calls):
                 calls.callback(call)
+
+
+_SESSIONS = ("session", "plugin_session")
+
+
+def _sessions(unit: Reader | StoreTransaction) -> list[Session]:
+    """Those that were asked for, the last one first: its savepoint lies within the others'."""
+    return [each for name, each in reversed(unit.__dict__.items()) if name in _SESSIONS]
 
 
 _NOBODY = Actor.system("reader")
