@@ -161,6 +161,14 @@ def test_create_change_copy_delete(tree):
             {
                 "name": "A",
                 "template_type": "custom",
+                "extensions_template": {"basic_constraints": {"ca": 0}},
+            },
+            "/extensions_template/basic_constraints/ca",
+        ),
+        (
+            {
+                "name": "A",
+                "template_type": "custom",
                 "extensions_template": {"san_types": ["other"]},
             },
             "/extensions_template/san_types/0",

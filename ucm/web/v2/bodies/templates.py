@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from flask_openapi3.models.file import FileStorage
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
 
 from ucm.web.requests import Body, Query, RowId
 from ucm.web.v2.bodies.cas import KeyTypeName
@@ -55,10 +55,17 @@ class PinnedSubjectFields(Body):
     L: DnValue | None = None
 
 
+def _boolean(value: object) -> object:
+    """A number is no boolean, though Python finds 0 equal to ``False``."""
+    if not isinstance(value, bool):
+        raise ValueError("must be false")
+    return value
+
+
 class BasicConstraintsFields(Body):
     """Templates make end-entity certificates: ``ca`` may only be false."""
 
-    ca: Literal[False] = False
+    ca: Annotated[Literal[False], BeforeValidator(_boolean)] = False
 
 
 class ExtensionsTemplate(Body):
